@@ -1,0 +1,1 @@
+"""Cameras: what produces lines, and the process that publishes them."""

@@ -1,0 +1,148 @@
+"""The Camera protocol: what every camera does for the publisher, and nothing more.
+
+A camera is one class in one file of this package with the methods of :class:`Camera`; the
+publisher owns slots, link, gaps and ledger. docs/adding-a-camera.md walks through one. Knows the
+rig file's structures, the messages and the error tree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import Rig
+from pipeline.errors import CameraError, ConfigError
+from pipeline.layout import NO_VALUE
+from pipeline.stream.messages import CameraInfo
+
+
+@dataclass(slots=True)
+class Frame:
+    """What the camera said about one frame (one line); its pixels are where ``fetch`` put them.
+
+    ``frame_id`` counts within an epoch (the publisher unwraps 16-bit ids). ``host_time_ns`` UTC;
+    ``device_time_ns`` and ``encoder`` are ``NO_VALUE`` where the camera does not say.
+    ``complete`` is false when only a part of the frame arrived.
+    """
+
+    frame_id: int
+    host_time_ns: int
+    device_time_ns: int = NO_VALUE
+    exposure_ms: float = float("nan")
+    temperature_c: float = float("nan")
+    encoder: int = NO_VALUE
+    complete: bool = True
+
+
+class EndOfFrames(Exception):  # noqa: N818 - an end, not an error
+    """Raised by ``fetch`` of a camera whose source is at its end (a replay)."""
+
+
+class Camera(Protocol):
+    """A source of lines, used by one thread.
+
+    Order of calls: ``open`` once; then for each series ``start``, ``fetch`` …, ``stop``; between
+    series ``shutter``, ``panel`` and ``set_feature``; at last ``close``, which never raises.
+    Every method may raise :class:`~pipeline.errors.CameraError` (or ``ConfigError`` for what the
+    rig file asks in vain), and :class:`~pipeline.errors.CameraLostError` when the camera is gone.
+    """
+
+    #: Frame ids wrap from ``frame_id_max`` to ``frame_id_first`` (65535 → 1 on GigE); 0: never.
+    frame_id_max: int
+    frame_id_first: int
+
+    def open(self) -> CameraInfo:
+        """Connect, apply the rig file's settings, read back what the camera really took."""
+
+    def start(self, kind: str) -> None:
+        """Begin to acquire; ``kind`` is ``black``, ``white`` or ``scan``."""
+
+    def fetch(self, into: NDArray[np.generic] | None, timeout_s: float) -> Frame | None:
+        """Wait for the next frame and copy it once, oriented, into ``into``.
+
+        Parameters
+        ----------
+        into : ndarray, (bands, samples), of the data type that ``open`` announced, or None
+            Where the line goes; None drops the frame's pixels (there is no room) and still
+            returns what the camera said about it.
+        timeout_s : float
+            After so long without a frame, return None. Cameras that hold the interpreter lock
+            while they wait keep their own waits short.
+
+        Raises
+        ------
+        EndOfFrames
+            The source is at its end.
+        CameraLostError
+            The camera is gone.
+        """
+
+    def stop(self) -> None:
+        """End the acquisition; frames still buffered are dropped."""
+
+    def shutter(self, closed: bool) -> None:
+        """Close or open the shutter; ``CameraError`` where there is none."""
+
+    def panel(self, in_view: bool) -> None:
+        """Bring the white panel into view, or the scene; ``CameraError`` where it cannot."""
+
+    def set_feature(self, name: str, value: Any) -> Any:
+        """Set one feature by SFNC name while armed, and return what the camera took."""
+
+    def reference(self, name: str) -> tuple[NDArray[np.float32], dict[str, str]]:
+        """Deliver a reference that the source has: (bands, samples) float32 and header fields."""
+
+    def close(self) -> None:
+        """Release the camera; never raises."""
+
+
+def no_reference(name: str) -> CameraError:
+    """Make the error of a camera that has no references of its own."""
+    return CameraError(f"reference: asked for {name!r}, this camera has none of its own")
+
+
+def orient(
+    frame: NDArray[np.generic], spectral_axis: str, flip: list[str] | tuple[str, ...]
+) -> NDArray[np.generic]:
+    """View a frame (height, width) as (bands, samples), without a copy.
+
+    ``spectral_axis``: which axis of the frame is the spectrum, ``height`` or ``width``. ``flip``:
+    any of ``spectral`` and ``spatial``.
+    """
+    view = frame if spectral_axis == "height" else frame.T
+    if "spectral" in flip:
+        view = view[::-1]
+    if "spatial" in flip:
+        view = view[:, ::-1]
+    return view
+
+
+def make_camera(rig: Rig) -> Camera:
+    """Make the camera that ``[camera] driver`` names; its module is imported only now.
+
+    Raises
+    ------
+    ConfigError
+        When a package that this camera needs is not installed.
+    """
+    name = rig.camera.driver
+    try:
+        if name == "simulated":
+            from drivers.simulated import SimulatedCamera
+
+            return SimulatedCamera(rig)
+        if name == "replay":
+            from drivers.replay import ReplayCamera
+
+            return ReplayCamera(rig)
+        from drivers.genicam import GenicamCamera
+
+        return GenicamCamera(rig)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"[camera] driver = {name!r}: the package {error.name} is not installed here; "
+            f"pip install {error.name}"
+        ) from error

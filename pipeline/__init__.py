@@ -1,0 +1,1 @@
+"""The pipeline of swath: from received lines to finished ``.hsi`` containers."""

@@ -1,0 +1,192 @@
+"""The rig file as typed, checked structures (docs/rig-file.md describes every key).
+
+Frozen structures whose checks run at construction; after loading nothing can be misconfigured.
+The loader with its located messages is in :mod:`pipeline.rigfile`. Knows msgspec and the error
+tree only.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Positive = Annotated[float, Meta(gt=0)]
+PositiveInt = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0)]
+#: 1-based inclusive first and last, in binned pixels (``hroi``, ``vroi``).
+Roi = tuple[PositiveInt, PositiveInt]
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every table of the rig file: keyword-only, frozen, unknown keys refused."""
+
+
+class Wavelengths(Table):
+    """Wavelength calibration by unbinned sensor row: first and last (linear), or a polynomial.
+
+    ``coefficients`` are c0, c1, … of nm = Σ ci·row^i with row 0-based. ``fwhm`` in nm.
+    """
+
+    first: Positive | None = None
+    last: Positive | None = None
+    coefficients: list[float] | None = None
+    fwhm: Positive | None = None
+
+    def __post_init__(self) -> None:
+        linear = self.first is not None and self.last is not None
+        if linear == (self.coefficients is not None):
+            raise ValueError("allowed are either first and last, or coefficients")
+        if (self.first is None) != (self.last is None):
+            raise ValueError("first and last belong together")
+
+
+class Faults(Table):
+    """Faults of the simulated camera, for tests; 0 switches one off. Lines count from 1."""
+
+    lose_every: Count = 0
+    lose_lines: list[Count] = []
+    late_every: Count = 0
+    late_ms: Annotated[float, Meta(ge=0)] = 100.0
+    incomplete_every: Count = 0
+    crash_after: Count = 0
+    unplug_after: Count = 0
+
+
+class CameraConfig(Table):
+    """``[camera]``: which camera, and how it is set. Unset values stay as the camera has them."""
+
+    driver: Literal["simulated", "genicam", "replay"]
+    exposure_ms: Positive | None = None
+    fps: Positive | None = None
+    binning: tuple[PositiveInt, PositiveInt] = (1, 1)
+    hroi: Roi | None = None
+    vroi: Roi | None = None
+    wavelengths: Wavelengths | str | None = None
+    spectral_axis: Literal["height", "width"] = "height"
+    flip: list[Literal["spectral", "spatial"]] = []
+    pixel_format: str | None = None
+    gain: float | None = None
+    #: Identification for humans, written to the header as ``sensor type``.
+    sensor_type: str | None = None
+    # genicam
+    producer: str | None = None
+    serial: str | None = None
+    model: str | None = None
+    user_id: str | None = None
+    index: Count | None = None
+    features: dict[str, Any] = {}
+    # replay
+    file: str | None = None
+    rate: Literal["recorded", "max"] | Positive = "recorded"
+    loops: Count = 1
+    # simulated
+    samples: PositiveInt = 640
+    bands: PositiveInt = 224
+    seed: Count = 1
+    bit_depth: Literal[8, 10, 12, 14, 16] = 12
+    faults: Faults = Faults()
+
+    def __post_init__(self) -> None:
+        if self.driver == "replay" and not self.file:
+            raise ValueError("driver = \"replay\" needs file = \"…\"")
+        for name in ("hroi", "vroi"):
+            roi = getattr(self, name)
+            if roi is not None and roi[0] > roi[1]:
+                raise ValueError(f"{name}: first {roi[0]} lies behind last {roi[1]}")
+
+
+class ScanConfig(Table):
+    """``[scan]``: how the scene moves past the slit."""
+
+    trigger: Literal["free", "start", "line"] = "free"
+    lines: Count = 0
+    seconds: Annotated[float, Meta(ge=0)] = 0.0
+    speed_mm_s: Positive | None = None
+    pixel_mm: Positive | None = None
+    before: list[str] = []
+    after: list[str] = []
+    command_timeout_s: Positive = 60.0
+
+
+class CurveConfig(Table):
+    """Key files for CURVE: ``key`` is our own secret key, ``server`` the driver's public key.
+
+    ``clients`` (driver side) lists the public keys that may connect, one file each.
+    """
+
+    key: str
+    server: str | None = None
+    clients: list[str] = []
+
+
+class StreamConfig(Table):
+    """``[stream]``: the link between driver and engine."""
+
+    endpoint: str = ""
+    block_lines: Annotated[int, Meta(ge=1, le=4096)] = 32
+    max_latency_ms: Positive = 50.0
+    buffer_seconds: Positive = 3.0
+    gaps: Literal["fill", "skip"] = "fill"
+    max_gap_lines: Count = 1000
+    insecure: bool = False
+    curve: CurveConfig | None = None
+    timeout_s: Positive = 10.0
+
+
+class ReferencesConfig(Table):
+    """``[references]``: files, folders to choose from, or ``"take"`` before the scan."""
+
+    white: str | None = None
+    black: str | None = None
+    lines: PositiveInt = 100
+    #: Certified reflectance of the panel: one value, or a CSV file of nm and reflectance.
+    panel: Positive | str = 1.0
+    panel_name: str | None = None
+
+
+class PcaConfig(Table):
+    """``[pipeline.pca]``."""
+
+    components: PositiveInt = 16
+    block_lines: PositiveInt = 128
+
+
+class PipelineConfig(Table):
+    """``[pipeline]``: where to compute and what to store."""
+
+    backend: Literal["auto", "cpu", "cuda"] = "auto"
+    store: Literal["raw", "reflectance", "pca"] = "raw"
+    threads: Count = 0
+    preview: bool = True
+    quality: bool = True
+    #: ENVI file, nonzero where a pixel (band, sample) is bad.
+    bad_pixels: str | None = None
+    reflectance_type: Literal["int16", "uint16", "float32"] = "int16"
+    pca: PcaConfig = PcaConfig()
+
+
+class OutputConfig(Table):
+    """``[output]``: where finished files go."""
+
+    folder: str = "captures"
+    name: str = "{target}-{start:%Y%m%dT%H%M%S}"
+    #: Endpoint on which corrected preview strips are published; empty: none.
+    preview_endpoint: str = ""
+
+
+#: A value of ``[metadata]``: becomes a header field of the same name (``_`` as blank).
+MetadataValue = str | int | float | bool | list[str | int | float]
+
+
+class Rig(Table):
+    """A whole rig file."""
+
+    camera: CameraConfig
+    scan: ScanConfig = ScanConfig()
+    stream: StreamConfig = StreamConfig()
+    references: ReferencesConfig = ReferencesConfig()
+    pipeline: PipelineConfig = PipelineConfig()
+    output: OutputConfig = OutputConfig()
+    metadata: dict[str, MetadataValue] = {}
