@@ -1,0 +1,1 @@
+"""The link between driver and engine, and the preview: messages, credits, resending, security."""

@@ -2,8 +2,8 @@
 
 A message is ZeroMQ multipart: one msgpack frame with one of the structures below (msgspec, tagged
 by ``t``), then for ``lines`` two more frames: ledger rows (``LEDGER_DTYPE`` bytes) and pixels
-(``lines × bands × samples``, C order, little-endian, not copied), and for an ``answer`` that carries
-an array one more frame. docs/wire.md describes the exchange. Knows layout, errors and msgspec.
+(``lines × bands × samples``, C order, little-endian, not copied), and for an ``answer`` that
+carries an array one more frame. docs/wire.md describes the exchange. Knows errors and msgspec.
 """
 
 from __future__ import annotations
@@ -80,26 +80,36 @@ class Hello(_Message, frozen=True, tag="hello"):
     """Engine → driver, first on every (re)connection.
 
     ``session`` is random, one for each engine process. The driver goes on with a running series
-    for the same session, or where ``resume`` is true; otherwise it stops the series.
+    for the same session, or where ``resume`` is true; otherwise it stops the series. ``greeting``
+    counts the hellos of a session, so that an answer or a credit finds the one it belongs to.
     """
 
     protocol: int
     session: str
     resume: bool = False
+    greeting: int = 0
 
 
 class Welcome(_Message, frozen=True, tag="welcome"):
-    """Driver → engine, the answer to ``hello``. ``series`` is empty when none runs."""
+    """Driver → engine, the answer to ``hello`` number ``greeting``.
+
+    ``series`` is empty when none runs. ``instance`` is random, one for each driver process.
+    With ``error`` set the engine is refused, and that is why.
+    """
 
     protocol: int
     driver: str
     series: str = ""
+    greeting: int = 0
+    instance: str = ""
+    error: str = ""
 
 
 class Credit(_Message, frozen=True, tag="credit"):
-    """Engine → driver: ``blocks`` more may be sent. Credit is void after a reconnection."""
+    """Engine → driver: ``blocks`` more may be sent; void after any hello but ``greeting``."""
 
     blocks: int
+    greeting: int = 0
 
 
 class Ack(_Message, frozen=True, tag="ack"):
