@@ -23,7 +23,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Base of every table of the rig file: keyword-only, frozen, unknown keys refused."""
 
 
-class Wavelengths(Table):
+class Wavelengths(Table, frozen=True):
     """Wavelength calibration by unbinned sensor row: first and last (linear), or a polynomial.
 
     ``coefficients`` are c0, c1, … of nm = Σ ci·row^i with row 0-based. ``fwhm`` in nm.
@@ -42,7 +42,7 @@ class Wavelengths(Table):
             raise ValueError("first and last belong together")
 
 
-class Faults(Table):
+class Faults(Table, frozen=True):
     """Faults of the simulated camera, for tests; 0 switches one off. Lines count from 1."""
 
     lose_every: Count = 0
@@ -54,7 +54,7 @@ class Faults(Table):
     unplug_after: Count = 0
 
 
-class CameraConfig(Table):
+class CameraConfig(Table, frozen=True):
     """``[camera]``: which camera, and how it is set. Unset values stay as the camera has them."""
 
     driver: Literal["simulated", "genicam", "replay"]
@@ -86,18 +86,22 @@ class CameraConfig(Table):
     bands: PositiveInt = 224
     seed: Count = 1
     bit_depth: Literal[8, 10, 12, 14, 16] = 12
+    #: ``shelf``: plants that move past the slit; ``bars``: every line the same, for statistics.
+    scene: Literal["shelf", "bars"] = "shelf"
+    #: Frames that the camera keeps for a late reader before it loses some; 0: one second's.
+    buffer_frames: Count = 0
     faults: Faults = Faults()
 
     def __post_init__(self) -> None:
         if self.driver == "replay" and not self.file:
-            raise ValueError("driver = \"replay\" needs file = \"…\"")
+            raise ValueError('driver = "replay" needs file = "…"')
         for name in ("hroi", "vroi"):
             roi = getattr(self, name)
             if roi is not None and roi[0] > roi[1]:
                 raise ValueError(f"{name}: first {roi[0]} lies behind last {roi[1]}")
 
 
-class ScanConfig(Table):
+class ScanConfig(Table, frozen=True):
     """``[scan]``: how the scene moves past the slit."""
 
     trigger: Literal["free", "start", "line"] = "free"
@@ -110,7 +114,7 @@ class ScanConfig(Table):
     command_timeout_s: Positive = 60.0
 
 
-class CurveConfig(Table):
+class CurveConfig(Table, frozen=True):
     """Key files for CURVE: ``key`` is our own secret key, ``server`` the driver's public key.
 
     ``clients`` (driver side) lists the public keys that may connect, one file each.
@@ -121,7 +125,7 @@ class CurveConfig(Table):
     clients: list[str] = []
 
 
-class StreamConfig(Table):
+class StreamConfig(Table, frozen=True):
     """``[stream]``: the link between driver and engine."""
 
     endpoint: str = ""
@@ -135,7 +139,7 @@ class StreamConfig(Table):
     timeout_s: Positive = 10.0
 
 
-class ReferencesConfig(Table):
+class ReferencesConfig(Table, frozen=True):
     """``[references]``: files, folders to choose from, or ``"take"`` before the scan."""
 
     white: str | None = None
@@ -146,14 +150,14 @@ class ReferencesConfig(Table):
     panel_name: str | None = None
 
 
-class PcaConfig(Table):
+class PcaConfig(Table, frozen=True):
     """``[pipeline.pca]``."""
 
     components: PositiveInt = 16
     block_lines: PositiveInt = 128
 
 
-class PipelineConfig(Table):
+class PipelineConfig(Table, frozen=True):
     """``[pipeline]``: where to compute and what to store."""
 
     backend: Literal["auto", "cpu", "cuda"] = "auto"
@@ -167,7 +171,7 @@ class PipelineConfig(Table):
     pca: PcaConfig = PcaConfig()
 
 
-class OutputConfig(Table):
+class OutputConfig(Table, frozen=True):
     """``[output]``: where finished files go."""
 
     folder: str = "captures"
@@ -180,7 +184,7 @@ class OutputConfig(Table):
 MetadataValue = str | int | float | bool | list[str | int | float]
 
 
-class Rig(Table):
+class Rig(Table, frozen=True):
     """A whole rig file."""
 
     camera: CameraConfig
