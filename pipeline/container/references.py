@@ -1,0 +1,309 @@
+"""White and black references as a container holds them, and reflectance from them.
+
+Every ``Reference/NAME.envi`` becomes a :class:`Reference`; :class:`Reflectance` finds those that
+the formula of :mod:`pipeline.reflectance` needs, interpolates in time where an ``_after`` exists,
+and corrects boxes of raw counts. Knows headers, cubes and the formula; nothing of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.container.cube import Box
+from pipeline.container.header import Header
+from pipeline.container.scaling import scale
+from pipeline.errors import ReferenceMismatchError
+from pipeline.layout import LedgerRows, LineStatus
+from pipeline.reflectance import Correction, correction
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A white or black reference.
+
+    Attributes
+    ----------
+    header : Header
+    array : ndarray of float32, (bands, samples)
+        Mean counts over its lines.
+    frames : ndarray of float32, (lines, bands, samples), or None
+        Line by line, only where its header says ``reference = snapshot``.
+    """
+
+    header: Header
+    array: Float32
+    frames: Float32 | None = None
+
+
+def make_reference(header: Header, raw: NDArray[Any]) -> Reference:
+    """Make a reference of a mapped cube, averaging its lines.
+
+    Parameters
+    ----------
+    header : Header
+    raw : ndarray, (lines, samples, bands)
+
+    Raises
+    ------
+    ReferenceMismatchError
+        When it holds complex numbers.
+    """
+    lines, samples, bands = raw.shape
+    if raw.dtype.kind == "c":
+        raise ReferenceMismatchError("reference: found complex data, allowed are real counts")
+    total = np.zeros((samples, bands), np.float64)
+    with np.errstate(all="ignore"):
+        for line in range(lines):
+            total += scale(raw[line : line + 1], header, dtype="f8")[0]
+        mean = np.ascontiguousarray((total / lines).T, np.float32)
+    frames = None
+    if header.get("reference") == "snapshot":
+        scaled = scale(raw, header)
+        frames = np.ascontiguousarray(scaled.transpose(0, 2, 1), np.float32)
+    return Reference(header, mean, frames)
+
+
+class Reflectance:
+    """Reflectance of boxes of a cube's raw counts.
+
+    Parameters
+    ----------
+    header : Header
+        Of the cube: its ``exposure``.
+    references : mapping of str to Reference
+        ``white`` and ``black`` must be there.
+    shape : tuple of int
+        ``(lines, samples, bands)`` of the raw cube (decoded, if it is coded).
+    ledger : ndarray of LEDGER_DTYPE
+        For the times of the lines; may be empty.
+
+    Raises
+    ------
+    ReferenceMismatchError
+        When a reference is missing or does not fit.
+    """
+
+    def __init__(
+        self,
+        header: Header,
+        references: Mapping[str, Reference],
+        shape: tuple[int, int, int],
+        ledger: LedgerRows,
+    ) -> None:
+        self.shape = shape
+        self._references = references
+        self._exposure = header.number("exposure")
+        for name in ("white", "black"):
+            if name not in references:
+                raise ReferenceMismatchError(
+                    f"reflectance: found no Reference/{name}.envi, white and black are needed"
+                )
+        for name, reference in references.items():
+            if name in _USED and reference.array.shape != (shape[2], shape[1]):
+                raise ReferenceMismatchError(
+                    f"Reference/{name}.envi: found (bands, samples) = {reference.array.shape}, "
+                    f"the cube has {(shape[2], shape[1])}"
+                )
+        self._frames = self._snapshot()
+        self._host_times = _host_times(ledger, shape[0])
+        self._fixed = None if self._drifts or self._frames else self._of_pair("white", "black")
+        for white in {"white", "white_after"} & set(references):
+            self._of_pair(white, "black")  # checks panel and exposures
+
+    @property
+    def _drifts(self) -> bool:
+        return "white_after" in self._references or "black_after" in self._references
+
+    def _panel(self, white: str) -> float | list[float]:
+        header = self._references[white].header
+        panel = header.floats("white reflectance")
+        if panel is None and "white reflectance" in header:
+            raise ReferenceMismatchError(
+                f"white reflectance: found {header['white reflectance']!r}, allowed are numbers"
+            )
+        return 1.0 if not panel else panel[0] if len(panel) == 1 else panel
+
+    def _of_pair(self, white: str, black: str, line: int | None = None) -> Correction:
+        """Give the correction of one white and one black, of one line of a snapshot."""
+
+        def pixels(reference: Reference) -> Float32:
+            if line is None or reference.frames is None:
+                return reference.array
+            frame: Float32 = reference.frames[line]
+            return frame
+
+        own = self._references.get("white_black")
+        return correction(
+            pixels(self._references[black]),
+            pixels(self._references[white]),
+            white_black=None if own is None else pixels(own),
+            panel=self._panel(white),
+            exposure=self._exposure,
+            white_exposure=self._references[white].header.number("exposure"),
+        )
+
+    def _interpolated(self, lines: NDArray[np.int64]) -> tuple[Float32, Float32]:
+        """Give black and gain in time, ``(lines, bands, samples)``.
+
+        Each reference is taken at the time of the line, between itself and its ``_after``; the
+        white's own dark is ``white_black`` or else the dark at that time.
+        """
+        found = self._references
+        share = self._share("black", lines)[:, None, None]
+        after = found.get("black_after", found["black"]).array
+        black: NDArray[Any] = (1 - share) * found["black"].array.astype(np.float64) + share * after
+        own = found["white_black"].array if "white_black" in found else black
+        share = self._share("white", lines)[:, None, None]
+        inverse: NDArray[Any] = (1 - share) * self._inverse_gain("white", own)
+        if "white_after" in found:
+            inverse = inverse + share * self._inverse_gain("white_after", own)
+        else:
+            inverse = self._inverse_gain("white", own)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gain = np.where(inverse > 0, 1 / inverse, np.nan)
+        gain = np.broadcast_to(gain, black.shape)
+        return black.astype(np.float32), gain.astype(np.float32)
+
+    def _inverse_gain(self, white: str, own: NDArray[Any]) -> NDArray[Any]:
+        reference = self._references[white]
+        panel = np.asarray(self._panel(white), np.float64)
+        exposure = reference.header.number("exposure")
+        ratio = 1.0
+        if self._exposure is not None and exposure is not None:
+            ratio = self._exposure / exposure
+        signal: NDArray[Any] = (reference.array - np.asarray(own, np.float64)) * ratio
+        return signal / (panel[:, None] if panel.ndim else panel)
+
+    def _snapshot(self) -> bool:
+        framed = [
+            (name, r)
+            for name, r in self._references.items()
+            if name in _USED and r.frames is not None
+        ]
+        for name, reference in framed:
+            assert reference.frames is not None
+            if reference.frames.shape[0] != self.shape[0]:
+                raise ReferenceMismatchError(
+                    f"Reference/{name}.envi: found a snapshot of {reference.frames.shape[0]} "
+                    f"lines, the cube has {self.shape[0]}"
+                )
+        return bool(framed)
+
+    def _share(self, name: str, lines: NDArray[np.int64]) -> Float32:
+        """Give how far each line lies between a reference (0) and the one after it (1)."""
+        times = []
+        for which in (name, name + "_after"):
+            reference = self._references.get(which, self._references.get(name))
+            assert reference is not None
+            times.append(reference.header.time())
+        first, last = times
+        if self._host_times is not None and first is not None and last is not None and last > first:
+            begin = first.timestamp() * 1e9
+            share = (self._host_times[lines] - begin) / (last.timestamp() * 1e9 - begin)
+        else:
+            share = lines / max(self.shape[0] - 1, 1)
+        return np.clip(share, 0, 1).astype(np.float32)
+
+    def correction(self, line: int = 0) -> Correction:
+        """Give the arrays of the formula for one line of the raw cube."""
+        if self._fixed is not None:
+            return self._fixed
+        if self._frames:
+            return self._of_pair("white", "black", line)
+        black, gain = self._interpolated(np.array([line]))
+        return Correction(black[0], gain[0])
+
+    def _arrays(self, lines: NDArray[np.int64]) -> tuple[Float32, Float32]:
+        """Give black and gain, ``(lines, bands, samples)``."""
+        if not self._frames:
+            return self._interpolated(lines)
+        each = [self._of_pair("white", "black", int(line)) for line in lines]
+        return np.stack([c.black for c in each]), np.stack([c.gain for c in each])
+
+    def apply(
+        self,
+        raw: NDArray[Any],
+        lines: NDArray[np.int64],
+        samples: NDArray[np.int64],
+        bands: NDArray[np.int64],
+    ) -> Float32:
+        """Correct raw counts.
+
+        Parameters
+        ----------
+        raw : ndarray, (lines, samples, bands)
+        lines, samples, bands : ndarray of int64
+            Where each of its axes lies in the raw cube.
+
+        Returns
+        -------
+        ndarray of float32, (lines, samples, bands)
+            Reflectance, NaN where the white is not above its black.
+        """
+        out = raw.transpose(0, 2, 1).astype(np.float32)
+        if self._fixed is not None:
+            rows, columns = _span(bands), _span(samples)
+            out -= self._fixed.black[rows][:, columns]
+            out *= self._fixed.gain[rows][:, columns]
+            return out.transpose(0, 2, 1)
+        # A few lines at a time: the interpolated references are as large as the pixels.
+        for start in range(0, len(lines), 16):
+            black, gain = self._arrays(lines[start : start + 16])
+            part = out[start : start + 16]
+            part -= black[:, bands[:, None], samples]
+            part *= gain[:, bands[:, None], samples]
+        return out.transpose(0, 2, 1)
+
+
+#: The references that the formula takes.
+_USED = ("white", "black", "white_black", "white_after", "black_after")
+
+
+def _span(indices: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """Give consecutive indices as a slice, which copies nothing."""
+    if indices.size and np.all(np.diff(indices) == 1):
+        return slice(int(indices[0]), int(indices[-1]) + 1)
+    return indices
+
+
+def _host_times(ledger: LedgerRows, lines: int) -> NDArray[np.float64] | None:
+    """Give the host time of each stored line, ns since 1970; None where one is missing."""
+    stored = ledger[ledger["line"] >= 0]
+    if stored.size == 0 or np.any(stored["line"] >= lines):
+        return None
+    known = stored[stored["host_time_ns"] != 0]
+    if known.size == 0:
+        return None
+    order = np.argsort(known["line"], kind="stable")
+    times: NDArray[np.float64] = np.interp(
+        np.arange(lines),
+        known["line"][order].astype(np.float64),
+        known["host_time_ns"][order].astype(np.float64),
+    )
+    return times
+
+
+def lost_lines(ledger: LedgerRows, lines: int) -> NDArray[np.bool_]:
+    """Mark the stored lines that the ledger calls lost, ``(lines,)``."""
+    lost = np.zeros(lines, np.bool_)
+    rows = ledger[(ledger["status"] == LineStatus.LOST) & (ledger["line"] >= 0)]
+    rows = rows[rows["line"] < lines]
+    lost[rows["line"]] = True
+    return lost
+
+
+def box_indices(
+    origins: tuple[range | None, range | None, range | None], box: Box
+) -> list[NDArray[np.int64] | None]:
+    """Give the stored indices of a box's lines, samples and bands; None where there are none."""
+    return [
+        None if origin is None else np.array(origin[start:stop], np.int64)
+        for origin, (start, stop) in zip(origins, box, strict=True)
+    ]
