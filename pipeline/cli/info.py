@@ -1,0 +1,106 @@
+"""``swath info``: what a container holds, in milliseconds for a file of any size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.options import Json
+
+if TYPE_CHECKING:
+    from pipeline.container.reader import Container
+
+#: Longest value shown on a line, characters.
+SHOWN = 72
+
+
+def info(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="An .hsi, or the .hdr of an ENVI file.")
+    ],
+    json: Json = False,
+    thumbnail: Annotated[
+        Path | None,
+        typer.Option("--thumbnail", metavar="OUT.jpg", help="Write the thumbnail there."),
+    ] = None,
+) -> None:
+    """Show what a file holds.
+
+    The header, the entries, and how the data lies in the file.
+    """
+    from pipeline.cli.output import print_json, warn
+    from pipeline.container.reader import open_container
+
+    with open_container(file) as cube:
+        if thumbnail is not None:
+            _write_thumbnail(cube, file, thumbnail)
+        if json:
+            print_json(as_object(cube))
+        elif thumbnail is None:
+            for line in as_text(cube, file):
+                print(line)
+        for text in cube.header.warnings:
+            warn(text)
+
+
+def as_object(cube: Container) -> dict[str, Any]:
+    """Give what ``--json`` ends with."""
+    header = cube.header
+    return {
+        "lines": header.lines,
+        "samples": header.samples,
+        "bands": header.bands,
+        "dtype": header.dtype.str,
+        "interleave": header.interleave,
+        "data_offset": cube.data_offset,
+        "lost": cube.lost,
+        "read_procedures": cube.read_procedures,
+        "entries": list(cube.entries),
+        "header": dict(header.items()),
+    }
+
+
+def as_text(cube: Container, file: Path) -> list[str]:
+    """Give the same for people."""
+    from pipeline.cli.output import count_text, size_text
+
+    header = cube.header
+    lines = [
+        str(file),
+        f"  {count_text(header.lines, 'line')} × {header.samples} samples × {header.bands} bands, "
+        f"{header.dtype.name} {header.interleave}, {size_text(header.data_bytes)} "
+        f"from byte {cube.data_offset}",
+        f"  {count_text(cube.lost, 'line')} lost" if cube.lost else "  no line lost",
+        "header",
+    ]
+    lines += [f"  {name} = {_short(value)}" for name, value in header.items()]
+    if cube.entries:
+        lines += ["entries", *(f"  {name}" for name in cube.entries)]
+    return lines
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        text = "{" + ", ".join(map(str, value)) + "}"
+        if len(text) > SHOWN:
+            return f"{{{value[0]}, {value[1]}, …, {value[-1]}}} ({len(value)} values)"
+        return text
+    text = " ".join(str(value).split())
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+
+
+def _write_thumbnail(cube: Container, file: Path, out: Path) -> None:
+    from pipeline.errors import ConfigError, ContainerError
+
+    picture = cube.thumbnail
+    if not picture:
+        raise ContainerError(f"{file}: there is no thumbnail in it")
+    try:
+        with out.open("xb") as target:
+            target.write(picture)
+    except FileExistsError:
+        raise ConfigError(f"--thumbnail {out}: exists, it is not overwritten") from None
+    except OSError as error:
+        raise ConfigError(f"--thumbnail {out}: cannot be written: {error.strerror}") from None

@@ -1,0 +1,37 @@
+"""``swath recover``: finish the file of a capture that was cut short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.options import Json
+
+
+def recover(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The .hsi.partial that was left.")],
+    json: Json = False,
+) -> None:
+    """Finish the file of a capture cut short.
+
+    Up to the last line that is whole on the disk.
+    """
+    from pipeline.cli.output import count_text, print_json, short_path, size_text, warn
+    from pipeline.cli.waiting import progress
+    from pipeline.container.recovery import recover as recover_file
+    from pipeline.stages.thumbnail import thumbnail_jpeg
+
+    with progress(f"recover {file}"):
+        report = recover_file(file, thumbnail=thumbnail_jpeg)
+    for text in report.warnings:
+        warn(text)
+    if json:
+        print_json(report)
+        return
+    print(short_path(report.file))
+    lost = f", {count_text(report.lost, 'line')} lost" if report.lost else ""
+    print(f"  {count_text(report.lines, 'line')}{lost}")
+    if report.dropped_bytes:
+        print(f"  {size_text(report.dropped_bytes)} behind the last whole line were dropped")

@@ -1,0 +1,17 @@
+"""``swath sidecar``: a header beside the container, with which any ENVI reader opens it."""
+
+from __future__ import annotations
+
+from pipeline.cli.options import HsiFile
+
+
+def sidecar(file: HsiFile) -> None:
+    """Let ENVI readers open the .hsi in place.
+
+    Writes NAME.hdr beside NAME.hsi, with the offset of the data inside the container.
+    GDAL, Spectral Python and ENVI then open the .hsi itself, without unpacking.
+    """
+    from pipeline.cli.output import short_path
+    from pipeline.container.export import sidecar as write_sidecar
+
+    print(short_path(write_sidecar(file)))
