@@ -1,0 +1,96 @@
+"""The pixel pass as a stage: correction, bad pixels, counts, quality mask, preview sums.
+
+One read of each raw pixel; outputs are switched on by who asks for them. Knows the compute
+interface; the arithmetic is the backend's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.compute.interface import Backend, PixelPass
+from pipeline.compute.tables import pass_tables
+from pipeline.stages.preview import finest_factor
+from pipeline.stages.stage import BlockResult, EnginePlan
+
+
+@dataclass(slots=True)
+class PreviewSums:
+    """What a block adds to the finest preview; handed on as ``preview sums``.
+
+    Attributes
+    ----------
+    sums : ndarray of float32, (rows, bands, cells)
+        Row 0 continues the row that the block before left incomplete.
+    pixels : ndarray of int64, (rows,)
+        Valid lines in each sum.
+    phase : int
+        Lines that row 0 already had, valid or not.
+    """
+
+    sums: NDArray[np.float32]
+    pixels: NDArray[np.int64]
+    phase: int
+
+
+class PixelPassStage:
+    """Correction, bad pixels, counts, quality mask and preview sums.
+
+    Takes ``raw``, ``valid``, and ``correction`` where reflectance is asked for. Yields ``counts``;
+    ``reflectance``, ``quality`` and ``preview sums`` where they are asked for.
+    """
+
+    name = "pixel pass"
+
+    def __init__(self, plan: EnginePlan) -> None:
+        factor = finest_factor(plan.samples) if plan.preview else 0
+        takes, yields = {"raw", "valid"}, {"counts"}
+        if plan.reflectance is not None:
+            takes.add("correction")
+            yields.add("reflectance")
+        if plan.quality:
+            yields.add("quality")
+        if plan.preview:
+            yields.add("preview sums")
+        self.takes, self.yields = frozenset(takes), frozenset(yields)
+        self._plan = plan
+        self._factor = factor
+        self._line = 0
+        self._operation: PixelPass | None = None
+        self._bad = np.zeros(0, np.uint32)
+
+    def arm(self, backend: Backend) -> None:
+        """Make the outputs and compile the kernel."""
+        plan = self._plan.pass_plan(preview_factor=self._factor)
+        self._operation = backend.pixel_pass(plan)
+        self._bad = np.full(plan.block_lines, pass_tables(plan).bad, np.uint32)
+        self._bad_of_block = self._bad.copy()
+
+    def process(self, raw: NDArray[Any], valid: NDArray[np.bool_], result: BlockResult) -> None:
+        """Run the fused kernel on the block."""
+        operation, plan, lines = self._operation, self._plan, len(raw)
+        assert operation is not None, "process before arm"
+        phase = self._line % self._factor if self._factor else 0
+        self._line += lines
+        result.clipped = operation.run(valid, phase)
+        out = operation.outputs
+        result.saturated = out.saturated[:lines]
+        result.below_dark = out.below_dark[:lines]
+        result.bad = np.multiply(self._bad[:lines], valid, out=self._bad_of_block[:lines])
+        if plan.reflectance is not None:
+            result.reflectance = out.reflectance[:lines]
+        if plan.quality:
+            result.quality = out.quality[:lines]
+        if self._factor:
+            rows = -(-(lines + phase) // self._factor)
+            pixels = np.bincount((np.arange(lines) + phase) // self._factor, valid, rows)
+            result.between["preview sums"] = PreviewSums(
+                out.sums[:rows], pixels.astype(np.int64), phase
+            )
+
+    def finish(self, result: BlockResult) -> None:
+        """Nothing is held back."""
