@@ -1,0 +1,395 @@
+"""A GenICam camera through harvesters: any GenTL producer, settings by their SFNC names.
+
+The rig file's settings are applied in the order in which they limit each other (binning, region,
+pixel format, exposure, rate, gain, trigger, then named features) and read back. A frame is copied
+once, from the producer's buffer to where the publisher says, and the buffer queued again at once.
+Devices, features and buffer layouts have files of their own beside this one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from typing import Any, Final
+
+import numpy as np
+from genicam.genapi import GenericException as NodeException
+from genicam.gentl import GenericException, TimeoutException
+from numpy.typing import NDArray
+
+from drivers.camera import Frame, no_reference, orient
+from drivers.genicam_buffers import PixelReader, device_time_ns, info
+from drivers.genicam_devices import Devices, describe, list_cameras, producer_files
+from drivers.genicam_nodes import Nodes, first_sentence
+from pipeline.config import Rig
+from pipeline.errors import CameraError, CameraLostError, ConfigError
+from pipeline.layout import PIXEL_FORMATS, envi_code
+from pipeline.stream.messages import CameraInfo
+
+__all__ = ["GenicamCamera", "list_cameras"]
+
+#: harvesters holds the interpreter lock while it waits for an event: keep each wait short, ms.
+EVENT_TIMEOUT_MS: Final = 2
+#: The producer's buffers bridge a stall of the driver of this length, seconds …
+BUFFER_S: Final = 0.25
+#: … but are at least and at most so many, and take at most so much memory, bytes.
+BUFFERS: Final = (8, 64)
+BUFFER_BYTES: Final = 256 << 20
+#: A temperature is read from the camera at most this often, seconds.
+TEMPERATURE_S: Final = 1.0
+#: After so long without a frame the camera is asked whether it is still there, seconds.
+SILENT_S: Final = 2.0
+#: Frame id that GigE Vision wraps at, to 1, unless the camera counts in 64 bits.
+GIGE_FRAME_ID_MAX: Final = 65535
+#: Trigger selectors that start one line or frame each, and those that start a run of them.
+LINE_TRIGGERS: Final = ("LineStart", "FrameStart", "ExposureStart")
+RUN_TRIGGERS: Final = ("AcquisitionStart", "FrameBurstStart")
+
+
+class GenicamCamera:
+    """The camera that ``[camera]`` names by producer, serial, user id, model or index.
+
+    Attributes
+    ----------
+    frame_id_max, frame_id_first : int
+        65535 and 1 for GigE Vision with 16-bit ids, known once it is open; 0: no wrapping.
+    """
+
+    frame_id_max = 0
+    frame_id_first = 0
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._devices: Devices | None = None
+        self._acquirer: Any = None
+        self._monitor: Any = None
+        self._nodes: Nodes | None = None
+        self._reader: PixelReader | None = None
+        self._who = "camera"
+        self._exposure_ms = math.nan
+        self._temperature_c = math.nan
+        self._temperature_at_s = -math.inf
+        self._heard_s = 0.0
+        self._counted = 0
+
+    def open(self) -> CameraInfo:
+        """Connect, apply the rig file's settings, read back what the camera took."""
+        camera = self._rig.camera
+        try:
+            self._devices = Devices(producer_files(camera.producer))
+            index, warnings = self._devices.choose(camera)
+            listed = self._devices.listed()[index]
+            self._who = f"camera {describe(listed)}"
+            self._acquirer = self._devices.open(index, BUFFERS[0])
+            nodes = self._nodes = Nodes(self._acquirer.remote_device.node_map)
+            self._apply(nodes)
+            told = self._describe(nodes, listed, warnings)
+            self._size_buffers(nodes, told.fps)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, GenericException | NodeException):
+                raise CameraError(f"{self._who}: {first_sentence(error)}") from error
+            raise
+        return told
+
+    def start(self, kind: str) -> None:
+        """Begin to acquire; ``kind`` makes no difference to the camera."""
+        acquirer = self._opened()
+        try:
+            acquirer.start(run_as_thread=False)
+            # harvesters' own fetch queues an incomplete buffer before anybody can read its
+            # frame id, and logs instead of telling: the event is read here instead.
+            self._monitor = next(iter(acquirer._new_buffer_event_monitor_dict.values()))
+        except (GenericException, NodeException) as error:
+            raise CameraLostError(f"{self._who}: cannot start: {first_sentence(error)}") from error
+        self._heard_s = time.monotonic()
+        self._counted = 0
+
+    def fetch(self, into: NDArray[np.generic] | None, timeout_s: float) -> Frame | None:
+        """Wait for the next frame and copy it, oriented, into ``into``."""
+        monitor = self._monitor
+        if monitor is None:
+            raise CameraError(f"{self._who}: fetch before start")
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            left_ms = math.ceil((deadline_s - time.monotonic()) * 1e3)
+            try:
+                monitor.update_event_data(max(1, min(EVENT_TIMEOUT_MS, left_ms)))
+                break
+            except TimeoutException:
+                if time.monotonic() >= deadline_s:
+                    self._ask_whether_it_is_there()
+                    return None
+            except GenericException as error:
+                raise CameraLostError(f"{self._who}: {first_sentence(error)}") from error
+        now_ns = time.time_ns()
+        self._heard_s = time.monotonic()
+        try:
+            return self._take(monitor.buffer, into, now_ns)
+        except GenericException as error:
+            raise CameraLostError(f"{self._who}: {first_sentence(error)}") from error
+
+    def stop(self) -> None:
+        """End the acquisition; frames still buffered are dropped."""
+        self._monitor = None
+        if self._acquirer is None:
+            return
+        try:
+            self._acquirer.stop()
+        except (GenericException, NodeException) as error:
+            raise CameraLostError(f"{self._who}: cannot stop: {first_sentence(error)}") from error
+
+    def shutter(self, closed: bool) -> None:
+        """Refuse: GenICam cameras have no shutter that SFNC knows; ``[scan]`` commands may."""
+        raise CameraError(f"{self._who}: shutter: this camera has none that swath can close")
+
+    def panel(self, in_view: bool) -> None:
+        """Refuse: a camera moves no panel."""
+        raise CameraError(f"{self._who}: panel: a GenICam camera cannot move one")
+
+    def set_feature(self, name: str, value: Any) -> Any:
+        """Set one feature by SFNC name, and return what the camera took."""
+        self._opened()
+        assert self._nodes is not None
+        taken = self._nodes.set(name, value, f"set {name}")
+        self._read_exposure(self._nodes)
+        return taken
+
+    def reference(self, name: str) -> tuple[NDArray[np.float32], dict[str, str]]:
+        """Refuse: a camera has no references of its own."""
+        raise no_reference(name)
+
+    def close(self) -> None:
+        """Release the camera and its producer; never raises."""
+        self._monitor = self._nodes = None
+        if self._acquirer is not None:
+            with contextlib.suppress(Exception):
+                self._acquirer.destroy()
+            self._acquirer = None
+        if self._devices is not None:
+            self._devices.close()
+            self._devices = None
+
+    # -- frames --------------------------------------------------------------------------
+
+    def _take(self, buffer: Any, into: NDArray[np.generic] | None, now_ns: int) -> Frame:
+        """Copy a buffer's pixels and give it back to the producer, whatever happens."""
+        reader = self._reader
+        assert reader is not None
+        try:
+            self._counted += 1
+            # The buffer's id, not a chunk's: those mean other things on some cameras.
+            frame_id = info(buffer, "frame_id", self._counted)
+            complete = bool(buffer.is_complete()) and reader.whole(buffer)
+            if complete and into is not None:
+                camera = self._rig.camera
+                into[:] = orient(reader.view(buffer), camera.spectral_axis, (*camera.flip,))
+            return Frame(
+                frame_id=frame_id,
+                host_time_ns=now_ns,
+                device_time_ns=device_time_ns(buffer),
+                exposure_ms=self._exposure_ms,
+                temperature_c=self._temperature(),
+                complete=complete,
+            )
+        finally:
+            buffer.parent.queue_buffer(buffer)
+
+    def _temperature(self) -> float:
+        now = time.monotonic()
+        if now - self._temperature_at_s >= TEMPERATURE_S and self._nodes is not None:
+            self._temperature_at_s = now
+            value = self._nodes.number("DeviceTemperature")
+            self._temperature_c = math.nan if value is None else value
+        return self._temperature_c
+
+    def _ask_whether_it_is_there(self) -> None:
+        """Notice a camera that was unplugged: producers only stay silent about it."""
+        now = time.monotonic()
+        if now - self._heard_s < SILENT_S or self._nodes is None:
+            return
+        self._heard_s = now
+        if not self._nodes.alive("DeviceTemperature"):
+            raise CameraLostError(f"{self._who}: does not answer any more")
+
+    def _opened(self) -> Any:
+        if self._acquirer is None:
+            raise CameraError(f"{self._who}: is not open")
+        return self._acquirer
+
+    # -- settings ------------------------------------------------------------------------
+
+    def _apply(self, nodes: Nodes) -> None:
+        """Set what the rig file asks for, each after what it depends on."""
+        camera = self._rig.camera
+        tall = camera.spectral_axis == "height"
+        axes = ("Vertical", "Horizontal") if tall else ("Horizontal", "Vertical")
+        for axis, factor in zip(axes, camera.binning, strict=True):
+            name = f"Binning{axis}"
+            if factor != 1 or nodes.writable(name):
+                nodes.set(name, factor, "[camera] binning")
+        spectral, spatial = ("Height", "Width") if tall else ("Width", "Height")
+        self._set_region(nodes, spectral, camera.vroi, "[camera] vroi")
+        self._set_region(nodes, spatial, camera.hroi, "[camera] hroi")
+        self._set_pixel_format(nodes)
+        if camera.exposure_ms is not None:
+            self._set_if_there(nodes, "ExposureMode", "Timed", "[camera] exposure_ms")
+            self._set_if_there(nodes, "ExposureAuto", "Off", "[camera] exposure_ms")
+            nodes.set("ExposureTime", camera.exposure_ms * 1e3, "[camera] exposure_ms")
+        self._set_trigger_off(nodes)
+        if camera.fps is not None and self._rig.scan.trigger != "line":
+            self._set_if_there(nodes, "AcquisitionFrameRateEnable", True, "[camera] fps")
+            nodes.set("AcquisitionFrameRate", camera.fps, "[camera] fps")
+        if camera.gain is not None:
+            self._set_if_there(nodes, "GainAuto", "Off", "[camera] gain")
+            nodes.set("Gain", camera.gain, "[camera] gain")
+        self._set_trigger(nodes)
+        for name, value in camera.features.items():
+            nodes.set(name, value, f"[camera] features: {name}")
+        self._read_exposure(nodes)
+
+    @staticmethod
+    def _set_if_there(nodes: Nodes, name: str, value: Any, where: str) -> None:
+        """Set what stands in the way on cameras that have it."""
+        if nodes.writable(name) and (value is True or value in nodes.choices(name)):
+            nodes.set(name, value, where)
+
+    @staticmethod
+    def _set_region(nodes: Nodes, size: str, roi: tuple[int, int] | None, where: str) -> None:
+        """Set one axis of the region of interest; ``roi`` is 1-based inclusive, binned."""
+        if roi is None:
+            return
+        offset = "OffsetX" if size == "Width" else "OffsetY"
+        if nodes.writable(offset):
+            nodes.set(offset, 0, where)  # a size is limited by the offset that was set before
+        nodes.set(size, roi[1] - roi[0] + 1, where)
+        if roi[0] != 1 or nodes.writable(offset):
+            nodes.set(offset, roi[0] - 1, where)
+
+    def _set_pixel_format(self, nodes: Nodes) -> None:
+        asked = self._rig.camera.pixel_format
+        offered = nodes.choices("PixelFormat")
+        usable = ", ".join(name for name in offered if name in PIXEL_FORMATS)
+        allowed = f"allowed are {usable}" if usable else "this camera offers none that swath reads"
+        where = "[camera] pixel_format"
+        if asked is not None:
+            if asked not in PIXEL_FORMATS or asked not in offered:
+                raise ConfigError(f"{where}: found {asked!r}, {allowed}")
+            nodes.set("PixelFormat", asked, where)
+        found = nodes.text("PixelFormat")
+        if found not in PIXEL_FORMATS:
+            raise ConfigError(f"{where}: missing, and the camera is set to {found!r}; {allowed}")
+
+    def _set_trigger_off(self, nodes: Nodes) -> None:
+        """Switch every trigger off, so that none of an earlier use is left."""
+        if not nodes.writable("TriggerMode"):
+            return
+        for selector in nodes.choices("TriggerSelector") or [""]:
+            if selector and nodes.writable("TriggerSelector"):
+                nodes.set("TriggerSelector", selector, "[scan] trigger")
+            self._set_if_there(nodes, "TriggerMode", "Off", "[scan] trigger")
+
+    def _set_trigger(self, nodes: Nodes) -> None:
+        trigger = self._rig.scan.trigger
+        if trigger == "free":
+            return
+        wanted = LINE_TRIGGERS if trigger == "line" else RUN_TRIGGERS
+        offered = nodes.choices("TriggerSelector")
+        selector = next((one for one in wanted if one in offered), None)
+        if selector is None:
+            raise ConfigError(
+                f"[scan] trigger: found {trigger!r}, which needs one of {', '.join(wanted)}; the "
+                f"triggers of this camera are {', '.join(offered) or 'none'}, free needs no trigger"
+            )
+        nodes.set("TriggerSelector", selector, "[scan] trigger")
+        nodes.set("TriggerMode", "On", "[scan] trigger")
+
+    def _read_exposure(self, nodes: Nodes) -> None:
+        exposure_us = nodes.number("ExposureTime")
+        self._exposure_ms = math.nan if exposure_us is None else exposure_us * 1e-3
+
+    def _size_buffers(self, nodes: Nodes, fps: float | None) -> None:
+        """Give the producer buffers for a stall, as far as memory goes."""
+        asked = self._rig.camera.buffer_frames or math.ceil((fps or 100.0) * BUFFER_S)
+        count = max(BUFFERS[0], asked if self._rig.camera.buffer_frames else min(BUFFERS[1], asked))
+        payload = int(nodes.number("PayloadSize") or 0)
+        if payload > 0 and not self._rig.camera.buffer_frames:
+            count = max(BUFFERS[0], min(count, BUFFER_BYTES // payload))
+        self._acquirer.num_buffers = max(count, self._acquirer.min_num_buffers)
+
+    # -- what the camera says --------------------------------------------------------------
+
+    def _describe(self, nodes: Nodes, listed: dict[str, Any], warnings: list[str]) -> CameraInfo:
+        camera = self._rig.camera
+        name = nodes.text("PixelFormat")
+        pixels = PIXEL_FORMATS[name]
+        width, height = int(nodes.number("Width") or 0), int(nodes.number("Height") or 0)
+        self._reader = PixelReader(width, height, pixels)
+        tall = camera.spectral_axis == "height"
+        bands, samples = (height, width) if tall else (width, height)
+        vertical = int(nodes.number("BinningVertical") or 1)
+        horizontal = int(nodes.number("BinningHorizontal") or 1)
+        rows, y_roi = self._extent(nodes, "Height", vertical)
+        columns, x_roi = self._extent(nodes, "Width", horizontal)
+        self._set_frame_ids(nodes, listed["transport"])
+        if camera.buffer_frames and camera.buffer_frames < self._acquirer.min_num_buffers:
+            warnings.append(
+                f"[camera] buffer_frames: found {camera.buffer_frames}, this camera needs "
+                f"{self._acquirer.min_num_buffers}"
+            )
+        fps = nodes.number("AcquisitionFrameRate")
+        if self._rig.scan.trigger == "line":
+            fps = camera.fps
+        vendor = nodes.text("DeviceVendorName") or listed["vendor"]
+        model = nodes.text("DeviceModelName") or listed["model"]
+        serial = nodes.text("DeviceSerialNumber") or listed["serial"]
+        return CameraInfo(
+            driver="genicam",
+            sensor_type=camera.sensor_type or model or "GenICam camera",
+            bands=bands,
+            samples=samples,
+            data_type=envi_code(pixels.dtype),
+            bit_depth=pixels.bits,
+            saturation_level=pixels.saturation_level,
+            pixel_format=name,
+            vendor=vendor,
+            model=model,
+            serial=serial,
+            firmware=nodes.text("DeviceFirmwareVersion"),
+            user_id=nodes.text("DeviceUserID") or listed["user_id"],
+            sensor_rows=rows if tall else columns,
+            sensor_columns=columns if tall else rows,
+            binning=(vertical, horizontal) if tall else (horizontal, vertical),
+            hroi=x_roi if tall else y_roi,
+            vroi=y_roi if tall else x_roi,
+            exposure_ms=None if math.isnan(self._exposure_ms) else self._exposure_ms,
+            fps=fps,
+            gain=nodes.number("Gain"),
+            temperature_c=nodes.number("DeviceTemperature"),
+            open_loop=True,
+            features=nodes.readable(),
+            settings_differ=dict(nodes.differ),
+            warnings=warnings,
+        )
+
+    @staticmethod
+    def _extent(nodes: Nodes, size: str, binning: int) -> tuple[int, tuple[int, int] | None]:
+        """Give the unbinned pixels of the sensor along an axis, and the region if it is less."""
+        offset = int(nodes.number("OffsetX" if size == "Width" else "OffsetY") or 0)
+        now = int(nodes.number(size) or 0)
+        # Height.max shrinks as the offset grows; HeightMax is fixed, where a camera has it.
+        most = int(nodes.number(f"{size}Max") or (nodes.largest(size) or now) + offset)
+        sensor = int(nodes.number(f"Sensor{size}") or most * binning)
+        whole = offset == 0 and now >= sensor // binning
+        return sensor, None if whole else (offset + 1, offset + now)
+
+    def _set_frame_ids(self, nodes: Nodes, transport: str) -> None:
+        """Know where the ids wrap: 65535 → 1 with GigE Vision, unless they have 64 bits."""
+        extended = any(
+            nodes.get(name) in ("On", True)
+            for name in ("GevGVSPExtendedIDMode", "GevStreamExtendedIDMode")
+        )
+        sixteen = transport == "GEV" and not extended
+        self.frame_id_max = GIGE_FRAME_ID_MAX if sixteen else 0
+        self.frame_id_first = 1 if sixteen else 0

@@ -1,0 +1,234 @@
+"""GenTL producers and the cameras behind them: find, name, open, give back.
+
+All dealings with harvesters' device list are here, with its logging kept away from the user and
+the signal handler that it replaces put back. Knows harvesters and the rig file's ``[camera]``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from genicam.gentl import GenericException
+
+from drivers.genicam_nodes import first_sentence
+from pipeline.config import CameraConfig
+from pipeline.errors import CameraError, ConfigError
+
+with warnings.catch_warnings():
+    # harvesters changes the process's warning filters when it is imported.
+    warnings.simplefilter("ignore")
+    from harvesters.core import Harvester, ParameterKey, ParameterSet
+
+#: Where GenTL producers are announced (GenTL standard, 64-bit).
+SEARCH_PATH: Final = "GENICAM_GENTL64_PATH"
+#: GenTL DEVICE_ACCESS_STATUS of a camera that can be opened, or whose state is not known.
+_ACCESSIBLE: Final = (0, 1)
+
+
+def producer_files(named: str | Sequence[str] | None) -> list[str]:
+    """Give the producers to ask, as paths.
+
+    Parameters
+    ----------
+    named : str, sequence of str or None
+        Paths, or bare file names that are looked up on the search path and in the genicam
+        package; None: all on the search path.
+
+    Raises
+    ------
+    ConfigError
+        When one is not there, or none at all.
+    """
+    folders = [Path(p) for p in os.environ.get(SEARCH_PATH, "").split(os.pathsep) if p]
+    if named:
+        package = importlib.util.find_spec("genicam")
+        if package is not None and package.origin:
+            folders.append(Path(package.origin).parent)
+        return [_located(one, folders) for one in ([named] if isinstance(named, str) else named)]
+    found: list[str] = []
+    for folder in folders:
+        files = [folder] if folder.suffix == ".cti" else sorted(folder.glob("*.cti"))
+        found += [str(f) for f in files if f.is_file() and str(f) not in found]
+    if not found:
+        state = "names no .cti file" if folders else "is not set"
+        raise ConfigError(
+            f"[camera] producer: missing, and {SEARCH_PATH} {state}; allowed is the GenTL producer "
+            "(.cti) of the camera's vendor"
+        )
+    return found
+
+
+def _located(named: str, folders: Sequence[Path]) -> str:
+    candidates = [Path(named)]
+    if os.path.basename(named) == named:
+        candidates += [folder / named for folder in folders]
+    for path in candidates:
+        if path.is_file():
+            return str(path.resolve())
+    raise ConfigError(f"[camera] producer: {named}: no such file, allowed is a GenTL producer")
+
+
+class Devices:
+    """The cameras that some producers see; gives everything back when closed.
+
+    Parameters
+    ----------
+    files : sequence of str
+        Paths of producers.
+
+    Raises
+    ------
+    ConfigError
+        When a file is not a GenTL producer.
+    """
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self.files = list(files)
+        self._harvester = Harvester(config=ParameterSet({ParameterKey.LOGGER: _quiet_logger()}))
+        try:
+            for file in files:
+                self._harvester.add_file(file, check_existence=True, check_validity=True)
+            self._harvester.update()
+        except (OSError, GenericException) as error:
+            self.close()
+            raise ConfigError(
+                f"[camera] producer: {', '.join(files)}: cannot be loaded: {first_sentence(error)}"
+            ) from error
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Describe each camera by what ``[camera]`` can name it with."""
+        found = []
+        for index, device in enumerate(self._harvester.device_info_list):
+            told = device.property_dict
+            found.append(
+                {
+                    "index": index,
+                    "vendor": str(told.get("vendor") or ""),
+                    "model": str(told.get("model") or ""),
+                    "serial": str(told.get("serial_number") or ""),
+                    "user_id": str(told.get("user_defined_name") or ""),
+                    "id": str(told.get("id_") or ""),
+                    "transport": str(told.get("tl_type") or ""),
+                    "version": str(told.get("version") or ""),
+                    "accessible": told.get("access_status") in (*_ACCESSIBLE, None),
+                }
+            )
+        return found
+
+    def choose(self, camera: CameraConfig) -> tuple[int, list[str]]:
+        """Find the one camera that the rig file names.
+
+        Returns
+        -------
+        (int, list of str)
+            Its index, and warnings.
+
+        Raises
+        ------
+        ConfigError
+            When none or several fit; the message lists what is there.
+        """
+        listed = self.listed()
+        there = "; ".join(map(describe, listed)) or f"none (asked {', '.join(self.files)})"
+        keys = {"serial": camera.serial, "user_id": camera.user_id, "model": camera.model}
+        asked = {key: value for key, value in keys.items() if value is not None}
+        fitting = [one for one in listed if all(one[k] == v for k, v in asked.items())]
+        if camera.index is not None:
+            asked["index"] = str(camera.index)
+            fitting = [one for one in fitting if one["index"] == camera.index]
+        named = ", ".join(f"{key} = {value!r}" for key, value in asked.items())
+        if not fitting:
+            raise ConfigError(f"[camera] {named or 'driver'}: no such camera, there are: {there}")
+        if len(fitting) > 1 and asked:
+            raise ConfigError(f"[camera] {named}: fits {len(fitting)} cameras, there are: {there}")
+        chosen = fitting[0]
+        if len(fitting) > 1:
+            return chosen["index"], [f"[camera] names none of the cameras, took {describe(chosen)}"]
+        return chosen["index"], []
+
+    def open(self, index: int, buffers: int) -> Any:
+        """Open a camera for this process alone; gives harvesters' image acquirer.
+
+        Raises
+        ------
+        CameraError
+            When it is in use or does not answer.
+        """
+        try:
+            with _signal_handler_kept():
+                acquirer = self._harvester.create(index)
+        except (GenericException, ValueError) as error:
+            who = describe(self.listed()[index])
+            raise CameraError(f"camera {who}: cannot be opened: {first_sentence(error)}") from error
+        acquirer.num_buffers = max(buffers, acquirer.min_num_buffers)
+        return acquirer
+
+    def close(self) -> None:
+        """Release all cameras and producers; never raises."""
+        with contextlib.suppress(Exception), _signal_handler_kept():
+            self._harvester.reset()
+
+
+def describe(listed: dict[str, Any]) -> str:
+    """Say in a few words which camera an entry of the list is."""
+    names = " ".join(filter(None, (listed["vendor"], listed["model"])))
+    user = f", user_id {listed['user_id']!r}" if listed["user_id"] else ""
+    return f"{names or listed['id']} (index {listed['index']}, serial {listed['serial']!r}{user})"
+
+
+def list_cameras(producers: str | Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """List the cameras that producers see.
+
+    Parameters
+    ----------
+    producers : str, sequence of str or None
+        Producer files; None: all on ``GENICAM_GENTL64_PATH``.
+
+    Returns
+    -------
+    list of dict
+        With ``index``, ``vendor``, ``model``, ``serial``, ``user_id``, ``id``, ``transport``,
+        ``version``, ``accessible``.
+
+    Raises
+    ------
+    ConfigError
+        When there is no producer, or a file is none.
+    """
+    devices = Devices(producer_files(producers))
+    try:
+        return devices.listed()
+    finally:
+        devices.close()
+
+
+@contextlib.contextmanager
+def _signal_handler_kept() -> Iterator[None]:
+    """Put the SIGINT handler back that harvesters replaces."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+
+
+def _quiet_logger() -> logging.Logger:
+    """Make the logger that harvesters writes to: kept for debugging, never printed."""
+    logger = logging.getLogger("swath.harvesters")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+        logger.propagate = False
+    return logger

@@ -1,0 +1,108 @@
+"""The driver as a process: signals, and the parent that it must not outlive.
+
+Knows the operating system only. A signal sets a flag; the publisher's loop looks at it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Final
+
+#: A camera that still keeps the process so long after it was asked to end is left to the
+#: system, seconds.
+HANG_S: Final = 20.0
+#: How often the parent is looked for, seconds.
+LOOK_S: Final = 0.25
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class ProcessWatch:
+    """Says when the driver has to end.
+
+    Parameters
+    ----------
+    parent_pid : int or None
+        The process to end with; None for a driver that stands alone.
+
+    Attributes
+    ----------
+    end_asked : bool
+        A signal asked for an orderly end.
+    hurried : bool
+        It was asked twice: no more waiting.
+    """
+
+    def __init__(self, parent_pid: int | None) -> None:
+        self.parent_pid = parent_pid
+        self.end_asked = False
+        self.hurried = False
+        self._looked_s = 0.0
+        self._orphaned = False
+        self._patience_s: float | None = None
+
+    @contextlib.contextmanager
+    def signals(self) -> Iterator[None]:
+        """Take over SIGTERM and SIGINT in the main thread, and give them back at the end."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        mine = {signal.SIGTERM: self._on_signal, signal.SIGINT: self._on_signal}
+        before = {number: signal.getsignal(number) for number in mine}
+        for number, handler in mine.items():
+            if number == signal.SIGINT and self.parent_pid is not None:
+                # Ctrl-C reaches the whole foreground group; the parent decides what it means.
+                signal.signal(number, signal.SIG_IGN)
+            else:
+                signal.signal(number, handler)
+        if self.parent_pid is not None:
+            end_with_parent()
+        try:
+            yield
+        finally:
+            for number, handler_before in before.items():
+                signal.signal(number, handler_before or signal.SIG_DFL)
+
+    def orphaned(self) -> bool:
+        """Tell whether the parent is gone; looks at most every ``LOOK_S``."""
+        if self.parent_pid is None or self._orphaned:
+            return self._orphaned
+        now = time.monotonic()
+        if now - self._looked_s >= LOOK_S:
+            self._looked_s = now
+            self._orphaned = os.getppid() != self.parent_pid
+        return self._orphaned
+
+    def patience_over(self, limit_s: float) -> bool:
+        """Tell whether ``limit_s`` passed since this was asked first."""
+        now = time.monotonic()
+        if self._patience_s is None:
+            self._patience_s = now
+        return now - self._patience_s >= limit_s
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.end_asked:
+            self.hurried = True
+            return
+        self.end_asked = True
+        if self.parent_pid is not None:
+            # Also the signal of the parent's death: a hanging camera must not keep the process.
+            timer = threading.Timer(HANG_S, os._exit, (1,))
+            timer.daemon = True
+            timer.start()
+
+
+def end_with_parent() -> None:
+    """Have Linux send this process SIGTERM when its parent dies; nothing elsewhere."""
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)

@@ -1,0 +1,142 @@
+"""Frame ids become gaps: whatever is lost, repeated or wrapped, the count is right."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drivers.gaps import LATE_WINDOW, FrameIds, Loss, Losses, restart_gap
+from pipeline.layout import LineStatus, LossReason, lost_count
+
+
+def wrapped(index: int, largest: int, first: int) -> int:
+    """The id that a counter from ``first`` to ``largest`` shows for frame ``index``."""
+    return first + (index - first) % (largest - first + 1)
+
+
+@given(
+    start=st.integers(1, 200_000),
+    gaps=st.lists(st.integers(0, 2000), max_size=60),
+    counter=st.sampled_from([(0, 0), (65535, 1), (65535, 0), (255, 0)]),
+)
+@settings(max_examples=200, deadline=None)
+def test_every_lost_frame_is_counted_whatever_the_counter_wraps_at(start, gaps, counter):
+    largest, first = counter
+    gaps = [min(gap, (largest or 10_000) // 2 - 2) for gap in gaps]
+    ids = FrameIds(largest, first)
+    index = start
+    shown = wrapped(index, largest, first) if largest else index
+    base = ids.step(shown).frame_id
+    for gap in gaps:
+        index += 1 + gap
+        shown = wrapped(index, largest, first) if largest else index
+        step = ids.step(shown)
+        assert step.missing == gap
+        assert not step.repeated
+        assert not step.restarted
+        assert step.frame_id - base == index - start
+
+
+@given(
+    st.lists(st.integers(0, 2**64 - 1), max_size=50),
+    st.sampled_from([(0, 0), (65535, 1)]),
+)
+@settings(max_examples=200, deadline=None)
+def test_whatever_ids_come_the_unwrapped_ones_grow(raw, counter):
+    ids = FrameIds(*counter)
+    last = None
+    for frame_id in raw:
+        step = ids.step(frame_id)
+        assert step.missing >= 0
+        if not step.repeated:
+            assert last is None or step.frame_id == last + 1 + step.missing
+            last = step.frame_id
+        assert ids.last == last
+
+
+def test_a_16_bit_id_follows_65535_with_1():
+    ids = FrameIds(65535, 1)
+    assert [ids.step(i).missing for i in (65534, 65535, 1, 2, 5)] == [0, 0, 0, 0, 2]
+    assert ids.last == 65540
+
+
+def test_an_id_beyond_the_stated_largest_shows_that_the_counter_is_longer():
+    ids = FrameIds(65535, 1)
+    assert [ids.step(i).missing for i in (65535, 65536, 65540)] == [0, 0, 3]
+
+
+def test_a_repeated_or_late_frame_is_no_new_line():
+    ids = FrameIds(0, 0)
+    steps = [ids.step(i) for i in (100, 103, 103, 102, 104)]
+    assert [s.repeated for s in steps] == [False, False, True, True, False]
+    assert [s.missing for s in steps] == [0, 2, 0, 0, 0]
+    assert steps[3].frame_id == 102
+
+
+@pytest.mark.parametrize("new", [1, 1000 - LATE_WINDOW - 1])
+def test_a_counter_that_begins_anew_loses_no_line(new):
+    ids = FrameIds(0, 1)
+    ids.step(999)
+    ids.step(1000)
+    step = ids.step(new)
+    assert step.restarted
+    assert step.missing == 0
+    assert step.frame_id == 1001
+    assert ids.step(new + 3).missing == 2
+
+
+def test_consecutive_losses_with_one_reason_are_one_run():
+    losses = Losses(fill=False, max_gap_lines=1000, epoch=3)
+    losses.add(Loss(2, LossReason.NO_ROOM, 10, 5))
+    losses.add(Loss(1, LossReason.NO_ROOM, 12, 6))
+    losses.add(Loss(4, LossReason.CAMERA, 13, 7))
+    losses.add(Loss(0, LossReason.CAMERA, 17, 7))
+    assert losses.lines == 7
+    first, second = losses.take_gap(), losses.take_gap()
+    assert not losses
+    assert first["count"].tolist() == [3]
+    assert first["line"].tolist() == [-1]
+    assert first["reason"].tolist() == [LossReason.NO_ROOM]
+    assert second["count"].tolist() == [4]
+    assert second["epoch"].tolist() == [3]
+    assert lost_count(np.concatenate([first, second])) == 7
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.sampled_from(list(LossReason)[1:])), min_size=1),
+    st.integers(1, 17),
+)
+def test_filled_lines_keep_count_place_and_frame_id(runs, room):
+    losses = Losses(fill=True, max_gap_lines=10**6, epoch=0)
+    frame_id = 50
+    for count, reason in runs:
+        losses.add(Loss(count, reason, frame_id, 1))
+        frame_id += count
+    total, line = losses.lines, 7
+    assert losses.filled
+    while losses:
+        rows = losses.take_filled(room, line)
+        assert 0 < len(rows) <= room
+        assert rows["line"].tolist() == list(range(line, line + len(rows)))
+        assert (rows["frame_id"] - rows["line"] == 50 - 7).all()
+        assert (rows["status"] == LineStatus.LOST).all()
+        line += len(rows)
+    assert line - 7 == total
+
+
+@pytest.mark.parametrize(
+    ("fill", "count", "filled"), [(True, 10, True), (True, 11, False), (False, 1, False)]
+)
+def test_a_gap_is_filled_up_to_the_largest_that_the_rig_allows(fill, count, filled):
+    losses = Losses(fill=fill, max_gap_lines=10, epoch=0)
+    losses.add(Loss(count, LossReason.CAMERA, 1, 1))
+    assert losses.filled is filled
+
+
+def test_the_gap_of_a_restart_follows_from_time_and_rate():
+    second = 1_000_000_000
+    assert restart_gap(1 * second, 3 * second, 100.0) == 199
+    assert restart_gap(1 * second, 1 * second + second // 100, 100.0) == 0
+    assert restart_gap(0, 3 * second, 100.0) == 0
+    assert restart_gap(1 * second, 3 * second, None) == 0
+    assert restart_gap(3 * second, 1 * second, 100.0) == 0
