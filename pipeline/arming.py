@@ -1,0 +1,388 @@
+"""Arming: everything a capture decides, checks and refuses before the first byte is written.
+
+References are taken or loaded, wavelengths settled, the header filled, the file named, space
+checked, the stages planned. The result is one frozen :class:`Plan`. Knows session, references,
+describe and the container's headers; starts nothing that has to be undone.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import Rig
+from pipeline.container.envi import open_envi
+from pipeline.container.header import Header, sanitise
+from pipeline.container.modes import pca_header, reflectance_header
+from pipeline.container.space import free_space_check
+from pipeline.describe import Times, camera_file, capture_header, file_name, parse_fields
+from pipeline.engine import EnginePlan
+from pipeline.errors import CameraError, ConfigError
+from pipeline.events import EventBus, PhaseKind, Progress, ReferenceTaken
+from pipeline.layout import LineStatus, envi_dtype
+from pipeline.references import (
+    Accumulator,
+    Reference,
+    ReferenceSet,
+    check_pair,
+    load,
+    load_white_black,
+    panel_reflectance,
+)
+from pipeline.session import Session, require
+from pipeline.spectral import SpectralAxis, spectral_axis
+from pipeline.stages.pca import STEP
+from pipeline.stream.messages import CameraInfo
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a capture settled when it was armed.
+
+    Attributes
+    ----------
+    header : Header
+        Complete but for what only the end knows; ``lines`` is 0.
+    engine : EnginePlan
+        For the stages.
+    final : Path
+        The finished file; ``explicit`` when the user named it.
+    camera_file : str
+        Name below ``Metadata/`` of the camera's description.
+    more_entries : dict
+        Further entries that are known from the start.
+    """
+
+    rig: Rig
+    info: CameraInfo
+    axis: SpectralAxis
+    references: ReferenceSet
+    header: Header
+    engine: EnginePlan
+    store: str
+    final: Path
+    explicit: bool
+    camera_file: str
+    more_entries: dict[str, bytes] = field(default_factory=dict)
+
+    def finished_header(
+        self, times: Times, *, lost: int, errors: list[str], pixels: int
+    ) -> Header:
+        """Give the header of the finished file (``lines`` is the writer's to fill).
+
+        Parameters
+        ----------
+        times : Times
+            Start and stop, UTC.
+        lost : int
+            Lines lost of the scene.
+        errors : list of str
+            Sentences for the field of that name.
+        pixels : int
+            Spectra that the PCA learned from.
+        """
+        header = _header(self.rig, self.info, self.axis, self.references, times, self.store, [])
+        header.set("lines lost", lost)
+        header.set("gaps", self.rig.stream.gaps)
+        if errors:
+            header.set("errors", [sanitise(text, in_list=True) for text in errors])
+        elif "errors" not in header:
+            header.set("errors", ["none"])
+        if self.store == "pca":
+            header.set("pca pixels", pixels)
+        return header
+
+
+def refuse_existing(out: Path | None) -> None:
+    """Refuse an explicit ``--out`` that exists, or whose folder does not, or that is no ``.hsi``.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if out is None:
+        return
+    if out.suffix.casefold() != ".hsi":
+        raise ConfigError(f"--out {out}: allowed is a name that ends in .hsi")
+    if out.exists():
+        raise ConfigError(f"--out {out}: exists already, and is never overwritten")
+    if not out.resolve().parent.is_dir():
+        raise ConfigError(f"--out {out}: its folder does not exist")
+
+
+def arm_references(
+    rig: Rig, info: CameraInfo, session: Session, base: Path, bus: EventBus, warn: Warn
+) -> ReferenceSet:
+    """Take, load or ask the driver for the references that the rig file wants.
+
+    Raises
+    ------
+    SwathError
+        When one is missing, does not fit, is saturated, or cannot be taken.
+    """
+    found: dict[str, Reference | None] = {"white": None, "black": None, "white_black": None}
+    kinds: tuple[PhaseKind, ...] = ("black", "white")
+    for kind in kinds:
+        where = getattr(rig.references, kind)
+        if where == "take":
+            require(info, kind)
+            found[kind] = take(session, info, kind, rig.references.lines, bus)
+        elif where:
+            said: list[str] = []
+            found[kind] = load(kind, where, base, info, said)
+            if kind == "white":
+                found["white_black"] = load_white_black(where, base, info)
+            for text in said:
+                warn(text)
+        elif kind in info.references:
+            found[kind] = _from_driver(session, kind)
+            if kind == "white" and "white_black" in info.references:
+                found["white_black"] = _from_driver(session, "white_black")
+        reference = found[kind]
+        if reference is not None and where != "take":
+            bus.emit(
+                ReferenceTaken(
+                    kind=kind,
+                    lines=int(reference.fields.get("lines averaged", 1)),
+                    mean=float(np.nanmean(reference.mean)),
+                    source=str(where or "the replayed file"),
+                )
+            )
+    own_panel = None if found["white"] is None else found["white"].fields.get("white reflectance")
+    panel: Any = rig.references.panel
+    if own_panel is not None and panel == 1.0:
+        values = own_panel if isinstance(own_panel, list) else [own_panel]
+        panel = [float(v) for v in values] if len(values) > 1 else float(values[0])
+    if isinstance(panel, (str, float, int)):
+        panel = panel_reflectance(panel, settle_axis(rig, info, base, warn), base)[0]
+    references = ReferenceSet(found["white"], found["black"], found["white_black"], panel)
+    for text in check_pair(references):
+        warn(text)
+    return references
+
+
+def take(
+    session: Session, info: CameraInfo, kind: PhaseKind, lines: int, bus: EventBus
+) -> Reference:
+    """Take one reference from the camera: ``lines`` lines, averaged.
+
+    The shutter closes for a black where there is one, the panel comes into view for a white.
+    """
+    moved = (kind == "black" and info.has_shutter) or (kind == "white" and info.has_panel)
+    command, key = ("shutter", "closed") if kind == "black" else ("panel", "in_view")
+    began = time.monotonic()
+    sums = Accumulator(info.bands, info.samples, info.saturation_level)
+    if moved:
+        session.command(command, **{key: True})
+    try:
+        for block in session.series(kind, lines=lines):
+            if block is None:
+                continue
+            rows = block.rows[block.rows["line"] >= 0]
+            sums.add(block.pixels[rows["status"] == LineStatus.OK])
+            session.link.ack(block.header.series, block.header.seq)
+            block.slot.release()
+            bus.emit(Progress(lines=sums.lines, total=lines, seconds=time.monotonic() - began))
+    finally:
+        if moved:
+            session.command(command, **{key: False})
+    if session.error:
+        raise CameraError(f"{kind} reference: {session.error}")
+    reference = sums.reference(kind, info, dt.datetime.now(dt.UTC))
+    bus.emit(
+        ReferenceTaken(
+            kind=kind,
+            lines=sums.lines,
+            mean=float(reference.mean.mean()),
+            saturated=sums.saturated / (sums.lines * reference.mean.size),
+        )
+    )
+    return reference
+
+
+def _from_driver(session: Session, kind: str) -> Reference:
+    value, array = session.command("reference", name=kind)
+    if array is None:
+        raise CameraError(f"{kind} reference: the driver's answer holds no array")
+    said: list[str] = []
+    header = parse_fields(value.get("fields", {}).items(), f"{kind} reference", said)
+    return Reference(kind, array, None, dict(header.items()))
+
+
+def settle_axis(rig: Rig, info: CameraInfo, base: Path, warn: Warn) -> SpectralAxis:
+    """Decide the wavelengths: the rig file's, the driver's, or band numbers.
+
+    Raises
+    ------
+    ConfigError
+        For a live camera without any.
+    """
+    if rig.camera.wavelengths is not None:
+        axis = spectral_axis(
+            rig.camera.wavelengths,
+            rows=info.sensor_rows or info.bands * info.binning[0],
+            binning=info.binning[0],
+            vroi=info.vroi,
+            base=base,
+            flip=rig.camera.flip,
+        )
+        if axis.bands != info.bands:
+            raise ConfigError(
+                f"[camera] wavelengths: give {axis.bands} bands, the camera delivers {info.bands}"
+            )
+        return axis
+    if info.wavelength is not None and len(info.wavelength) == info.bands:
+        fwhm = info.fwhm if info.fwhm and len(info.fwhm) == info.bands else None
+        return SpectralAxis(
+            np.array(info.wavelength, np.float64),
+            None if fwhm is None else np.array(fwhm, np.float64),
+            info.wavelength_units,
+        )
+    if info.driver != "replay":
+        raise ConfigError(
+            "[camera] wavelengths: missing, and cameras do not report them; allowed are "
+            '{ first, last }, { coefficients }, a CSV file, or "index"'
+        )
+    warn("the source has no wavelengths for its bands: they are numbered (Index)")
+    return SpectralAxis(np.arange(1.0, info.bands + 1), None, "Index")
+
+
+def plan_capture(
+    rig: Rig,
+    info: CameraInfo,
+    references: ReferenceSet,
+    base: Path,
+    out: Path | None,
+    lines: int,
+    seconds: float,
+    block_lines: int,
+    warn: Warn,
+) -> Plan:
+    """Settle everything else, and refuse what cannot work.
+
+    Raises
+    ------
+    ConfigError
+        Missing references for ``store = "reflectance"``, too little space, a bad name or text.
+    """
+    store = rig.pipeline.store
+    axis = settle_axis(rig, info, base, warn)
+    _check_speed(rig, info, warn)
+    corr = references.correction(info.exposure_ms)
+    if corr is None and store == "reflectance":
+        missing = [k for k in ("white", "black") if getattr(references, k) is None]
+        raise ConfigError(
+            f'[pipeline] store = "reflectance": needs references, missing: {", ".join(missing)}; '
+            'name them under [references], or store = "raw"'
+        )
+    now = dt.datetime.now(dt.UTC)
+    said: list[str] = []
+    header = _header(rig, info, axis, references, Times(now), store, said)
+    for text in said:
+        warn(text)
+    folder = Path(rig.output.folder).expanduser()
+    folder = folder if folder.is_absolute() else base / folder
+    final = out or folder / (file_name(rig.output.name, rig, now) + ".hsi")
+    if out is None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"[output] folder = {folder}: {error.strerror}") from None
+    line_bytes = header.samples * header.bands * header.dtype.itemsize
+    beside = info.samples * (6 if rig.pipeline.quality else 0)
+    beside += info.samples * info.bands * 4 // 16 * 4 // 3 if rig.pipeline.preview else 0
+    wanted = lines or int(seconds * (info.fps or 0.0))
+    room = (final.parent, line_bytes)
+    space = free_space_check(*room, wanted, info.fps or 0.0, beside=beside)
+    if space.warning:
+        warn(space.warning)
+    if info.lines and not wanted:
+        try:
+            free_space_check(*room, info.lines, 0.0, beside=beside)
+        except ConfigError as error:
+            warn(f"the replay will not fit: {error}")
+    engine = EnginePlan(
+        bands=info.bands,
+        samples=info.samples,
+        dtype=envi_dtype(info.data_type, 0),
+        block_lines=block_lines,
+        saturation_level=info.saturation_level,
+        bit_depth=info.bit_depth,
+        correction=corr,
+        bad_pixels=_bad_pixels(rig, base, info),
+        reflectance=rig.pipeline.reflectance_type if store == "reflectance" else None,
+        quality=rig.pipeline.quality,
+        preview=rig.pipeline.preview,
+        pca=rig.pipeline.pca if store == "pca" else None,
+        threads=rig.pipeline.threads,
+        backend=rig.pipeline.backend,
+    )
+    more: dict[str, bytes] = {}
+    if info.comments:
+        more["Metadata/original comments.txt"] = ("\n".join(info.comments) + "\n").encode()
+    name = camera_file(str(header.get("sensor type", info.sensor_type)))
+    return Plan(
+        rig, info, axis, references, header, engine, store, final, out is not None, name, more
+    )
+
+
+def _header(
+    rig: Rig,
+    info: CameraInfo,
+    axis: SpectralAxis,
+    references: ReferenceSet,
+    times: Times,
+    store: str,
+    warnings: list[str],
+) -> Header:
+    procedures = ["microservice:reflectance"] if references.complete else []
+    raw = capture_header(
+        rig, info, axis, times, lines=0, read_procedures=procedures, warnings=warnings
+    )
+    if store == "reflectance":
+        return reflectance_header(raw, rig.pipeline.reflectance_type)
+    if store == "pca":
+        return pca_header(
+            raw,
+            components=min(rig.pipeline.pca.components, info.bands),
+            block_lines=rig.pipeline.pca.block_lines,
+            step=STEP,
+            reflectance=references.complete,
+        )
+    return raw
+
+
+def _check_speed(rig: Rig, info: CameraInfo, warn: Warn) -> None:
+    """Warn when the scene moves farther per line than a pixel is wide, or less (over 5 %)."""
+    speed, pixel = rig.scan.speed_mm_s, rig.scan.pixel_mm
+    if speed is None or pixel is None or not info.fps:
+        return
+    step = speed / info.fps
+    if abs(step / pixel - 1) > 0.05:
+        warn(
+            f"[scan] speed_mm_s = {speed:g} at {info.fps:g} lines/s moves {step:.4g} mm a line, a "
+            f"pixel is {pixel:g} mm: the picture will be {pixel / step:.2f} times as long as wide; "
+            f"{speed / pixel:.1f} lines/s fit"
+        )
+
+
+def _bad_pixels(rig: Rig, base: Path, info: CameraInfo) -> NDArray[np.bool_] | None:
+    if rig.pipeline.bad_pixels is None:
+        return None
+    path = base / Path(rig.pipeline.bad_pixels).expanduser()
+    cube = open_envi(path).raw
+    if cube.shape != (1, info.samples, info.bands):
+        raise ConfigError(
+            f"[pipeline] bad_pixels = {path}: has (lines, samples, bands) = {cube.shape}, "
+            f"allowed is (1, {info.samples}, {info.bands})"
+        )
+    return np.ascontiguousarray(np.asarray(cube[0]).T != 0)

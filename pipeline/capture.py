@@ -1,0 +1,439 @@
+"""A capture: one recording from arming to the finished ``.hsi``.
+
+Arms the camera, takes or loads references, checks space and settings, then moves blocks from the
+session to the sink until the scan is over, and finishes the file with all that is known. What can
+be refused is refused before anything is written; what was received is kept whatever happens.
+Everything it tells goes through the event bus. Knows session, sink, references and describe; the
+command line is its only caller besides tests and daemons.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event as Flag
+
+import msgspec
+import numpy as np
+
+from pipeline.arming import Plan, arm_references, plan_capture, refuse_existing
+from pipeline.config import Rig
+from pipeline.container.writer import ContainerWriter
+from pipeline.container.zipfile_layout import scan
+from pipeline.describe import Times, camera_description
+from pipeline.engine import Engine, make_engine
+from pipeline.errors import ConfigError, StorageError, SwathError
+from pipeline.events import Armed, Arming, EventBus, Failed, Finished, Loss, Progress, Warned
+from pipeline.layout import LineStatus, LossReason
+from pipeline.products import finished_entries, growing_entries
+from pipeline.session import Session
+from pipeline.sink import Sink
+
+#: Pace of progress events, s.
+PROGRESS_S = 0.25
+
+
+@dataclass
+class CaptureResult:
+    """How a capture ended; the object of ``--json``.
+
+    ``lines`` in the file, ``lost`` of the scene, ``seconds`` of scanning, ``bytes`` of the file.
+    ``exit_status``: 0 all well, 1 failure at work, 3 whole but lines were lost.
+    """
+
+    file: str
+    lines: int
+    lost: int
+    seconds: float
+    bytes: int
+    lines_per_second: float
+    backend: str
+    warnings: list[str] = field(default_factory=list)
+    exit_status: int = 0
+    message: str = ""
+
+
+def run_capture(
+    rig: Rig,
+    *,
+    rig_path: Path,
+    lines: int | None = None,
+    seconds: float | None = None,
+    out: Path | None = None,
+    bus: EventBus | None = None,
+    endpoint: str | None = None,
+    stop: Flag | None = None,
+    overrides: tuple[str, ...] = (),
+) -> CaptureResult:
+    """Record one scan into one container.
+
+    Parameters
+    ----------
+    rig : Rig
+        The rig file, loaded.
+    rig_path : Path
+        Its file; relative paths count from its folder, and the driver reads it again.
+    lines, seconds : optional
+        How much to record; lost lines count. The rig file's ``[scan]`` where left out; a replay
+        ends with its source, anything else when ``stop`` is set.
+    out : Path, optional
+        The finished file; must not exist. ``[output]`` decides where left out.
+    bus : EventBus, optional
+        Receives what happens.
+    endpoint : str, optional
+        Of a driver that runs already (``swath process``); a driver of our own where left out.
+    stop : threading.Event, optional
+        When set, the scan ends, drains and is finished.
+    overrides : tuple of str
+        ``KEY=VALUE`` that were applied to ``rig``; the driver applies them, too.
+
+    Returns
+    -------
+    CaptureResult
+
+    Raises
+    ------
+    SwathError
+        When nothing could be recorded; nothing is left behind.
+    """
+    capture = _Capture(rig, rig_path, bus or EventBus(), stop or Flag())
+    wanted = rig.scan.lines if lines is None else lines
+    limit = rig.scan.seconds if seconds is None else seconds
+    try:
+        return capture.run(wanted, limit, out, endpoint, overrides)
+    except SwathError as error:
+        capture.bus.emit(Failed(text=str(error), exit_status=error.exit_status))
+        raise
+
+
+class _Capture:
+    """The state of one capture while it runs."""
+
+    def __init__(self, rig: Rig, rig_path: Path, bus: EventBus, stop: Flag) -> None:
+        self.rig = rig
+        self.rig_path = rig_path
+        self.base = rig_path.resolve().parent
+        self.bus = bus
+        self.stop = stop
+        self.warnings: list[str] = []
+        self.lost = 0
+        self.counted = 0
+
+    def warn(self, text: str) -> None:
+        """Tell once, and keep it for the summary and the header."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+            self.bus.emit(Warned(text=text))
+
+    def run(
+        self,
+        lines: int,
+        seconds: float,
+        out: Path | None,
+        endpoint: str | None,
+        overrides: tuple[str, ...],
+    ) -> CaptureResult:
+        """Arm, record, finish."""
+        refuse_existing(out)
+        session = Session(
+            self.rig,
+            rig_path=self.rig_path,
+            overrides=overrides,
+            endpoint=endpoint,
+            bus=self.bus,
+            stop=self.stop,
+        )
+        try:
+            self.bus.emit(Arming(text="camera"))
+            session.open()
+            info = session.arm()
+            for text in info.warnings:
+                self.warn(text)
+            for name, text in info.settings_differ.items():
+                self.warn(f"{name}: {text}")
+            references = arm_references(self.rig, info, session, self.base, self.bus, self.warn)
+            plan = plan_capture(
+                self.rig,
+                info,
+                references,
+                self.base,
+                out,
+                lines,
+                seconds,
+                session.block_lines,
+                self.warn,
+            )
+            self.bus.emit(Arming(text="stages"))
+            with _armed_engine(plan) as engine:
+                return self._record(session, plan, engine, lines, seconds)
+        finally:
+            session.close()
+
+    def _record(
+        self, session: Session, plan: Plan, engine: Engine, lines: int, seconds: float
+    ) -> CaptureResult:
+        info, header = plan.info, plan.header
+        self._command(self.rig.scan.before, "before")
+        writer = ContainerWriter(
+            plan.final,
+            header,
+            first={
+                **plan.references.entries(plan.axis),
+                f"Metadata/{plan.camera_file}.json": camera_description(info),
+                "Metadata/rig.json": msgspec.json.format(msgspec.json.encode(self.rig), indent=1),
+                **plan.more_entries,
+            },
+            explicit=plan.explicit,
+            expected_lines=lines or None,
+            growing=growing_entries(plan),
+        )
+        nm = plan.axis.wavelength if plan.axis.units != "Index" else None
+        self.bus.emit(
+            Armed(
+                driver=info.driver,
+                sensor_type=info.sensor_type,
+                bands=info.bands,
+                samples=info.samples,
+                data_type=info.data_type,
+                bit_depth=info.bit_depth,
+                file=str(plan.final),
+                backend=engine.backend,
+                why=engine.why,
+                store=plan.store,
+                serial=info.serial,
+                exposure_ms=info.exposure_ms,
+                fps=info.fps,
+                temperature_c=info.temperature_c,
+                wavelength_nm=None if nm is None else (float(nm.min()), float(nm.max())),
+                lines=lines,
+                seconds=seconds,
+                warnings=self.warnings,
+            )
+        )
+        assert session.ring is not None
+        sink = Sink(
+            writer,
+            engine,
+            store=plan.store,
+            ring=session.ring,
+            acknowledge=session.link.ack,
+            warn=self.warn,
+        )
+        errors: list[str] = []
+        start = dt.datetime.now(dt.UTC)
+        began = time.monotonic()
+        try:
+            try:
+                self._scan(session, sink, writer, lines or info.lines or 0, lines, seconds)
+            except StorageError as error:
+                errors.append(str(error))
+            except SwathError as error:
+                if writer.lines == 0:
+                    raise
+                errors.append(str(error))
+            scanned = time.monotonic() - began
+            if session.error:
+                errors.append(session.error)
+            try:
+                sink.finish()
+            except StorageError as error:
+                errors.append(str(error))
+            if writer.lines == 0:
+                raise errors_or_nothing(errors)
+            times = Times(start, dt.datetime.now(dt.UTC))
+            return self._finish(plan, engine, writer, sink, times, scanned, errors)
+        except BaseException:
+            sink.abort()
+            if writer.lines == 0:
+                writer.discard()
+            else:
+                writer.abandon()
+            raise
+        finally:
+            self._command_after()
+
+    def _scan(
+        self,
+        session: Session,
+        sink: Sink,
+        writer: ContainerWriter,
+        total: int,
+        lines: int,
+        seconds: float,
+    ) -> None:
+        progress = _Pace(self.bus, writer, session, total or None)
+        for block in session.series("scan", lines=lines, seconds=seconds):
+            if block is None:
+                progress.tick(self.counted, self.lost)
+                continue
+            rows = block.rows
+            losses = rows[rows["status"] == LineStatus.LOST]
+            sink.take(block)
+            self.counted += int(rows["count"].sum(dtype=np.int64))
+            if len(losses):
+                count = int(losses["count"].sum(dtype=np.int64))
+                self.lost += count
+                reason = LossReason(int(losses["reason"][0])).text
+                self.bus.emit(
+                    Loss(first_line=int(losses["line"][0]), count=count, reason=reason)
+                )
+            progress.tick(self.counted, self.lost)
+        progress.tick(self.counted, self.lost, force=True)
+
+    def _finish(
+        self,
+        plan: Plan,
+        engine: Engine,
+        writer: ContainerWriter,
+        sink: Sink,
+        times: Times,
+        scanned: float,
+        errors: list[str],
+    ) -> CaptureResult:
+        self.bus.emit(Arming(text="finishing the file"))
+        if sink.clipped:
+            self.warn(f"{sink.clipped} reflectance values beyond ±3.2767 are stored as the limit")
+        if self.lost:
+            self.warn(f"{self.lost} lines were lost; Metadata/lines.csv says which and why")
+        header = plan.finished_header(
+            times,
+            lost=self.lost,
+            errors=errors,
+            pixels=sink.pca_pixels,
+        )
+        last = finished_entries(plan, writer, self.warn)
+        file = writer.finish(header, last=last)
+        size = file.stat().st_size
+        status = 1 if errors else 3 if self.lost else 0
+        rate = self.counted / scanned if scanned > 0 else 0.0
+        nm = plan.axis.wavelength if plan.axis.units != "Index" else None
+        result = CaptureResult(
+            file=str(file),
+            lines=writer.lines,
+            lost=self.lost,
+            seconds=round(scanned, 3),
+            bytes=size,
+            lines_per_second=round(rate, 2),
+            backend=engine.backend,
+            warnings=[*errors, *self.warnings],
+            exit_status=status,
+            message=errors[0] if errors else "",
+        )
+        names = list(scan(file).entries)
+        self.bus.emit(
+            Finished(
+                file=result.file,
+                lines=result.lines,
+                lost=result.lost,
+                seconds=result.seconds,
+                bytes=size,
+                lines_per_second=result.lines_per_second,
+                backend=engine.backend,
+                samples=plan.info.samples,
+                bands=plan.info.bands,
+                store=plan.store,
+                warnings=result.warnings,
+                entries=names,
+                thumbnail="thumbnail.jpg" if "thumbnail.jpg" in names else "",
+                references=sorted(
+                    Path(n).stem
+                    for n in names
+                    if n.startswith("Reference/") and n.endswith(".envi") and "_std" not in n
+                ),
+                wavelength_nm=None if nm is None else (float(nm.min()), float(nm.max())),
+                exit_status=status,
+            )
+        )
+        return result
+
+    def _command(self, commands: list[str], which: str) -> None:
+        """Run the rig file's own commands (move the stage, switch the lamp)."""
+        for command in commands:
+            self.bus.emit(Arming(text=f"[scan] {which}: {command}"))
+            try:
+                done = subprocess.run(
+                    command,
+                    shell=True,
+                    cwd=self.base,
+                    timeout=self.rig.scan.command_timeout_s,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                raise ConfigError(
+                    f"[scan] {which}: {command!r} did not end within "
+                    f"{self.rig.scan.command_timeout_s:g} s"
+                ) from None
+            if done.returncode:
+                words = (done.stderr or done.stdout).strip().splitlines()
+                raise ConfigError(
+                    f"[scan] {which}: {command!r} ended with {done.returncode}"
+                    + (f": {words[-1]}" if words else "")
+                )
+
+    def _command_after(self) -> None:
+        try:
+            self._command(self.rig.scan.after, "after")
+        except ConfigError as error:
+            self.warn(str(error))
+
+
+class _Pace:
+    """Emits progress at a steady pace."""
+
+    def __init__(
+        self, bus: EventBus, writer: ContainerWriter, session: Session, total: int | None
+    ) -> None:
+        self._bus = bus
+        self._writer = writer
+        self._session = session
+        self._total = total
+        self._began = self._last = time.monotonic()
+        self._window: list[tuple[float, int]] = [(self._began, 0)]
+
+    def tick(self, lines: int, lost: int, *, force: bool = False) -> None:
+        """Tell where the scan stands, if it is time."""
+        now = time.monotonic()
+        if not force and now - self._last < PROGRESS_S:
+            return
+        self._last = now
+        self._window = [w for w in self._window if now - w[0] < 3.0][-16:] or [(self._began, 0)]
+        then, before = self._window[0]
+        self._window.append((now, lines))
+        rate = (lines - before) / (now - then) if now > then else 0.0
+        eta = (self._total - lines) / rate if self._total and rate > 0 else None
+        ring = self._session.ring
+        peer = self._session.link.peer
+        self._bus.emit(
+            Progress(
+                lines=lines,
+                total=self._total,
+                lost=lost,
+                seconds=now - self._began,
+                lines_per_second=rate,
+                bytes=self._writer.bytes,
+                free_seconds=self._writer.free_seconds(rate),
+                free_slots=None if ring is None else ring.free,
+                eta_s=eta,
+                temperature_c=None if peer is None else peer.temperature_c,
+            )
+        )
+
+
+def _armed_engine(plan: Plan) -> Engine:
+    return make_engine(plan.engine)
+
+
+def errors_or_nothing(errors: list[str]) -> SwathError:
+    """Make the error of a capture without a single line."""
+    if errors:
+        return StorageError(errors[0])
+    return StorageError("no line arrived, so there is no file; is the camera triggered?")
+
+

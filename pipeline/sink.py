@@ -1,0 +1,240 @@
+"""The sink: blocks in, a growing container out; the disk before the arithmetic.
+
+One thread (the capture's) stores each block and acknowledges it; with ``store = "raw"`` the stages
+run in a second thread that always takes lines in order: when the ring of slots runs short, a block
+gives its slot back at once and its lines are read from the file again later, so that computing
+never holds up recording. With ``"reflectance"`` and ``"pca"`` the stages' result is what is stored.
+Knows slots, stages, engine and the container's writer; not the link, but for the function that
+acknowledges.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.container.writer import ContainerWriter
+from pipeline.engine import BlockResult, Engine, PcaGroup
+from pipeline.errors import SwathError
+from pipeline.layout import LedgerRows, LineStatus
+from pipeline.slots import Slot, SlotRing
+from pipeline.stream.link import Block
+
+#: Below this share of free slots the stages let go of their slots.
+LOW_RING = 0.25
+
+
+@dataclass
+class _Task:
+    """Lines to compute: in a slot, or (slot None) to be read back from the file."""
+
+    rows: LedgerRows
+    first_line: int
+    lines: int
+    slot: Slot | None
+    pixels: NDArray[np.generic] | None
+
+
+class Sink:
+    """Stores blocks and runs the stages on them.
+
+    Parameters
+    ----------
+    writer : ContainerWriter
+        Open for blocks.
+    engine : Engine or None
+        The armed stages; None stores raw lines only.
+    store : {"raw", "reflectance", "pca"}
+    ring : SlotRing
+        Where blocks arrive.
+    acknowledge : callable
+        Called with (series, seq) when a block is stored.
+    warn : callable
+        Called with one sentence.
+    """
+
+    def __init__(
+        self,
+        writer: ContainerWriter,
+        engine: Engine | None,
+        *,
+        store: str,
+        ring: SlotRing,
+        acknowledge: Callable[[str, int], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._writer = writer
+        self._engine = engine
+        self._store = store
+        self._ring = ring
+        self._acknowledge = acknowledge
+        self._warn = warn
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._lines = 0
+        self._pending: list[LedgerRows] = []
+        self.clipped = 0
+        self.made_up = 0
+        self.pca_pixels = 0
+        self._thread: threading.Thread | None = None
+        if engine is not None and store == "raw":
+            self._thread = threading.Thread(target=self._compute, name="swath-stages", daemon=True)
+            self._thread.start()
+
+    def take(self, block: Block) -> None:
+        """Store one block, acknowledge it and give its slot back (now or when computed).
+
+        Raises
+        ------
+        StorageError
+            The disk refuses; all lines stored before are kept.
+        """
+        try:
+            if self._store == "raw":
+                self._take_raw(block)
+            else:
+                self._take_result(block)
+        finally:
+            block.slot.release()
+
+    def _take_raw(self, block: Block) -> None:
+        self._writer.write(block.pixels, block.rows)
+        self._acknowledge(block.header.series, block.header.seq)
+        lines = block.header.lines
+        if self._thread is None or lines == 0:
+            return
+        task = _Task(block.rows[block.rows["line"] >= 0].copy(), self._lines, lines, None, None)
+        self._lines += lines
+        if self._ring.free >= self._ring.count * LOW_RING:
+            block.slot.retain()
+            task.slot, task.pixels = block.slot, block.pixels
+        else:
+            task.rows["status"][task.rows["status"] == LineStatus.OK] = LineStatus.NOT_INSPECTED
+            self._writer.amend_rows(task.first_line, task.rows)
+        self._tasks.put(task)
+
+    def _take_result(self, block: Block) -> None:
+        assert self._engine is not None
+        rows = block.rows
+        stored = rows["line"] >= 0
+        valid = rows["status"][stored] != LineStatus.LOST
+        if self._store == "reflectance":
+            result = self._engine.process(block.pixels, valid)
+            rows = rows.copy()
+            _count(rows, stored, result)
+            assert result.reflectance is not None
+            self._writer.write(result.reflectance, rows)
+            self._side(result)
+        else:
+            self._pending.append(rows.copy())
+            result = self._engine.process(block.pixels, valid)
+            _count(self._pending[-1], stored, result)
+            self._side(result)
+            self._store_groups(result.pca)
+        # With pca a block counts as stored once the engine holds it: a group of lines needs
+        # more blocks than a driver may keep unacknowledged (docs/decisions).
+        self._acknowledge(block.header.series, block.header.seq)
+
+    def _side(self, result: BlockResult) -> None:
+        """Append what the stages made beside the lines."""
+        self.clipped += result.clipped
+        if result.quality is not None and result.quality.size:
+            self._writer.append("quality", result.quality)
+        for level, strip in result.previews:
+            if strip.size:
+                self._writer.append(f"preview{level}", strip)
+
+    def _store_groups(self, groups: list[PcaGroup]) -> None:
+        for group in groups:
+            rows = self._rows_for(group.lines)
+            self._writer.write(group.scores, rows)
+            self._writer.append("pca_mean", group.mean)
+            self._writer.append("pca_basis", np.ascontiguousarray(group.basis))
+            self.pca_pixels += group.pixels
+
+    def _rows_for(self, lines: int) -> LedgerRows:
+        """Take from the pending rows those of the next ``lines`` stored lines, gaps included."""
+        rows = np.concatenate(self._pending)
+        ends = np.flatnonzero(rows["line"] >= 0)
+        cut = len(rows) if len(ends) <= lines else int(ends[lines - 1]) + 1
+        self._pending = [rows[cut:]] if cut < len(rows) else []
+        return rows[:cut]
+
+    def _compute(self) -> None:
+        assert self._engine is not None
+        failed = False
+        while (task := self._tasks.get()) is not None:
+            try:
+                if failed:
+                    continue
+                pixels = task.pixels
+                if pixels is None:
+                    pixels = self._writer.read_back(task.first_line, task.lines)
+                    self.made_up += task.lines
+                valid = task.rows["status"] != LineStatus.LOST
+                result = self._engine.process(pixels, valid)
+                self._side(result)
+                task.rows["status"][task.rows["status"] == LineStatus.NOT_INSPECTED] = LineStatus.OK
+                _count(task.rows, np.ones(task.lines, bool), result)
+                self._writer.amend_rows(task.first_line, task.rows)
+            except SwathError as error:
+                failed = True
+                self._warn(f"stages stopped, raw lines are still stored: {error}")
+            except Exception as error:
+                failed = True
+                self._warn(f"stages stopped, raw lines are still stored: {error!r}")
+            finally:
+                task.pixels = None
+                if task.slot is not None:
+                    task.slot.release()
+        self._failed = failed
+
+    def finish(self) -> BlockResult | None:
+        """Wait until every line is computed, and flush the stages.
+
+        Raises
+        ------
+        StorageError
+            The disk refuses what the stages still held.
+        """
+        if self._thread is not None:
+            self._tasks.put(None)
+            self._thread.join()
+            self._thread = None
+            if self._failed:
+                return None
+        if self._engine is None:
+            return None
+        result = self._engine.finish()
+        self._side(result)
+        if self._store == "pca":
+            self._store_groups(result.pca)
+            if self._pending:
+                rest = np.concatenate(self._pending)
+                self._writer.write(np.empty(0, np.int16), rest[rest["line"] < 0])
+        return result
+
+    def abort(self) -> None:
+        """Stop computing; what is stored stays."""
+        if self._thread is not None:
+            self._tasks.put(None)
+            self._thread.join(timeout=10.0)
+            self._thread = None
+
+    _failed: bool = False
+
+
+def _count(rows: LedgerRows, stored: NDArray[np.bool_], result: BlockResult) -> None:
+    """Write the stages' counts into the rows of stored lines."""
+    for name, counts in (
+        ("saturated", result.saturated),
+        ("bad", result.bad),
+        ("below_dark", result.below_dark),
+    ):
+        column: Any = rows[name]
+        column[stored] = counts

@@ -1,0 +1,313 @@
+"""Whole captures through real processes, sockets and files: from a camera to a finished .hsi."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rigs import capture, replay_rig, write_rig
+
+import swath
+from pipeline import reflectance
+from pipeline.container.envi import write_envi
+from pipeline.container.validate import validate
+from pipeline.errors import ConfigError, SwathError
+from pipeline.events import Event, Finished, Loss, Progress, ReferenceTaken
+from pipeline.layout import LineStatus
+
+
+def errors_of(path: str | Path) -> list[str]:
+    return [str(f) for f in validate(path) if f.level == "error"]
+
+
+def float64_reflectance(cube: swath.Container) -> np.ndarray:
+    """Reflectance in float64, written out again here, from what is in the file."""
+    black = cube.references["black"].array.astype(float)
+    white = cube.references["white"].array.astype(float)
+    raw = np.asarray(cube.raw).transpose(0, 2, 1).astype(float)
+    panel = np.asarray(cube.references["white"].header.floats("white reflectance"))
+    out = panel.reshape(-1, 1) * (raw - black) / (white - black)
+    return out.transpose(0, 2, 1)
+
+
+def test_a_capture_takes_references_and_ends_in_a_valid_container(tmp_path: Path) -> None:
+    events: list[Event] = []
+    result = capture(write_rig(tmp_path), events=events, lines=150)
+    assert result.exit_status == 0
+    assert (result.lines, result.lost, result.backend) == (150, 0, "cpu")
+    assert Path(result.file) == tmp_path / "out" / "leaf.hsi"
+    assert not list(tmp_path.glob("out/*.partial*"))
+    assert errors_of(result.file) == []
+    with zipfile.ZipFile(result.file) as archive:
+        assert archive.testzip() is None
+        names = set(archive.namelist())
+    assert {"thumbnail.jpg", "preview.envi", "preview.hdr", "Exploration/quality.envi"} <= names
+    with swath.open(result.file) as cube:
+        assert cube.raw.shape == (150, 48, 20)
+        assert cube.header["exposure"] == 2.0
+        assert cube.header["fps"] == pytest.approx(400.0)
+        assert cube.header["binning"] == [1, 1]
+        assert cube.header["bit depth"] == 12
+        assert cube.header["saturation level"] == 4095
+        assert cube.header["target"] == "leaf"
+        assert cube.header["read procedures"] == ["microservice:reflectance"]
+        assert cube.wavelengths[[0, -1]].tolist() == [400.0, 1000.0]
+        assert cube.ledger["frame_id"].tolist() == list(range(1, 151))
+        assert np.all(cube.ledger["status"] == LineStatus.OK)
+        assert np.all(np.isfinite(cube.ledger["temperature_c"]))
+        got = cube.read()
+        assert np.allclose(got, float64_reflectance(cube), rtol=1e-5, atol=1e-6)
+        preview = cube.preview()
+        mean = got[:4, :4, 3].mean()
+        assert preview.read()[0, 0, 3] == pytest.approx(mean, abs=1e-3)
+        assert cube.thumbnail[:3] == b"\xff\xd8\xff"
+    kinds = [event.kind for event in events if isinstance(event, ReferenceTaken)]
+    assert kinds == ["black", "white"]
+    assert isinstance(events[-1], Finished)
+    assert any(isinstance(event, Progress) for event in events)
+
+
+def test_stored_reflectance_equals_reading_the_raw_counts(tmp_path: Path) -> None:
+    path = write_rig(tmp_path)
+    result = capture(path, "pipeline.store=reflectance", lines=60)
+    assert errors_of(result.file) == []
+    raw = capture(path, lines=60)
+    with swath.open(result.file) as stored, swath.open(raw.file) as cube:
+        assert stored.header.dtype == np.int16
+        assert stored.header["reflectance scale factor"] == 10000
+        assert "read procedures" not in stored.header
+        # the simulated camera is reproducible: both scans saw the same counts
+        expected, clipped = reflectance.quantise(cube.read())
+        assert clipped == 0
+        assert np.abs(np.asarray(stored.raw).astype(int) - expected).max() <= 1
+        assert np.allclose(stored.read(), float64_reflectance(cube), atol=6e-5)
+
+
+def test_pca_reads_back_close_to_the_counts(tmp_path: Path) -> None:
+    path = write_rig(tmp_path)
+    settings = ("pipeline.pca.components=20", "pipeline.pca.block_lines=40")
+    result = capture(path, "pipeline.store=pca", *settings, lines=100)
+    assert errors_of(result.file) == []
+    raw = capture(path, lines=100)
+    with swath.open(result.file) as stored, swath.open(raw.file) as cube:
+        assert stored.header["file type"] == "PCA"
+        assert stored.header["pca bands"] == 20
+        assert stored.wavelengths.tolist() == cube.wavelengths.tolist()
+        # all components kept: what is left is the quantiser, at most 0.25 counts a score
+        counts = (stored.read() - cube.read()) / cube.correction().gain.T
+        assert np.abs(counts).max() < 0.25 * np.sqrt(20) + 0.01
+        assert np.abs(counts).max() > 0.01
+        assert len(stored.ledger) == 100
+
+
+def test_lost_lines_keep_their_place_and_are_told(tmp_path: Path) -> None:
+    events: list[Event] = []
+    result = capture(
+        write_rig(tmp_path), "camera.faults.lose_lines=[5, 30, 31]", events=events, lines=100
+    )
+    assert (result.exit_status, result.lines, result.lost) == (3, 100, 3)
+    assert errors_of(result.file) == []
+    with swath.open(result.file) as cube:
+        lost = np.flatnonzero(cube.ledger["status"] == LineStatus.LOST)
+        assert lost.tolist() == [4, 29, 30]
+        assert np.all(np.asarray(cube.raw[lost]) == 65535)
+        assert np.isnan(cube.read(lines=lost.tolist())).all()
+        assert cube.header["lines lost"] == 3
+        assert cube.lost == 3
+    assert sum(event.count for event in events if isinstance(event, Loss)) == 3
+
+
+def test_skipped_gaps_are_one_row_each(tmp_path: Path) -> None:
+    result = capture(
+        write_rig(tmp_path),
+        "camera.faults.lose_lines=[5, 30, 31]",
+        'stream.gaps="skip"',
+        lines=100,
+    )
+    assert (result.exit_status, result.lines, result.lost) == (3, 97, 3)
+    with swath.open(result.file) as cube:
+        gaps = cube.ledger[cube.ledger["line"] < 0]
+        assert gaps["count"].tolist() == [1, 2]
+        assert cube.raw.shape[0] == 97
+    assert errors_of(result.file) == []
+
+
+@pytest.mark.parametrize("fault", ["crash_after=60", "unplug_after=60"])
+def test_a_camera_that_goes_away_comes_back_in_a_new_epoch(tmp_path: Path, fault: str) -> None:
+    result = capture(write_rig(tmp_path), f"camera.faults.{fault}", lines=300)
+    assert result.exit_status == 3
+    with swath.open(result.file) as cube:
+        ledger = cube.ledger
+        assert int(ledger["count"].sum()) == 300
+        assert set(ledger["epoch"].tolist()) >= {0, 1}
+        away = ledger[ledger["status"] == LineStatus.LOST]
+        assert int(away["count"].sum()) == result.lost > 0
+    assert errors_of(result.file) == []
+
+
+def test_a_stop_finishes_the_file(tmp_path: Path) -> None:
+    stop = threading.Event()
+    events: list[Event] = []
+
+    class Stopper(list):
+        def append(self, event: Event) -> None:
+            events.append(event)
+            if isinstance(event, Progress) and event.lines > 20:
+                stop.set()
+
+    result = capture(write_rig(tmp_path), events=Stopper(), stop=stop)
+    assert result.exit_status == 0
+    assert 20 < result.lines < 2000
+    assert errors_of(result.file) == []
+
+
+def test_seconds_end_a_scan(tmp_path: Path) -> None:
+    result = capture(write_rig(tmp_path), seconds=0.5)
+    assert result.exit_status == 0
+    assert 20 < result.lines <= 240
+
+
+def test_an_existing_out_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    out = tmp_path / "there.hsi"
+    out.write_bytes(b"precious")
+    with pytest.raises(ConfigError, match=r"there\.hsi: exists already"):
+        capture(write_rig(tmp_path), lines=10, out=out)
+    assert out.read_bytes() == b"precious"
+
+
+def test_a_name_that_is_taken_gets_a_number(tmp_path: Path) -> None:
+    path = write_rig(tmp_path)
+    first, second = (capture(path, lines=16).file for _ in range(2))
+    assert (Path(first).name, Path(second).name) == ("leaf.hsi", "leaf-2.hsi")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("pipeline.store=reflectance", r"needs references, missing: white, black"),
+        ("metadata.target=a{b", r"\[metadata\] target"),
+        ('output.name="{nothing}"', r"\{nothing\} is unknown"),
+        ("scan.lines=10000000000", r"GB free"),
+        ("pipeline.backend=cuda", r"cuda"),
+    ],
+)
+def test_what_cannot_work_is_refused_when_arming(
+    tmp_path: Path, override: str, message: str
+) -> None:
+    from rigs import SIMULATED
+
+    text = SIMULATED.replace('white = "take"', "").replace('black = "take"', "")
+    with pytest.raises(SwathError, match=message):
+        capture(write_rig(tmp_path, text), override)
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_live_camera_without_wavelengths_is_refused(tmp_path: Path) -> None:
+    from rigs import SIMULATED
+
+    from pipeline.arming import settle_axis
+    from pipeline.rigfile import load_rig
+    from pipeline.stream.messages import CameraInfo
+
+    text = SIMULATED.replace("wavelengths = { first = 400.0, last = 1000.0, fwhm = 5.0 }", "")
+    rig = load_rig(write_rig(tmp_path, text))
+    info = CameraInfo(
+        driver="genicam",
+        sensor_type="x",
+        bands=20,
+        samples=48,
+        data_type=12,
+        bit_depth=12,
+        saturation_level=4095,
+    )
+    with pytest.raises(ConfigError, match=r"\[camera\] wavelengths: missing"):
+        settle_axis(rig, info, tmp_path, lambda text: None)
+
+
+@pytest.mark.parametrize(("interleave", "order"), [("bil", "<"), ("bip", ">"), ("bsq", "<")])
+def test_a_replay_gives_the_same_cube_and_keeps_every_field(
+    tmp_path: Path, rng: np.random.Generator, interleave: str, order: str
+) -> None:
+    cube = rng.integers(0, 4096, (53, 31, 7), np.uint16).astype(order + "u2")
+    fields = {
+        "wavelength": [400.5 + 10 * i for i in range(7)],
+        "wavelength units": "Nanometers",
+        "fwhm": [5.25] * 7,
+        "bbl": [1, 1, 0, 1, 1, 1, 1],
+        "data ignore value": 0,
+        "sensor type": "Old Camera, 2nd",
+        "My Own Field": "kept as it is",
+        "acquisition time": "2019-05-04T03:02:01.5Z",
+        "exposure": 7.5,
+        "description": "first, second",
+    }
+    source = write_envi(tmp_path, "source", cube, fields, interleave=interleave)
+    result = capture(replay_rig(tmp_path, source))
+    assert result.exit_status == 0
+    assert errors_of(result.file) == []
+    before = swath.read_header(source)
+    with swath.open(result.file) as copy:
+        assert np.array_equal(copy.raw, cube)
+        for name in fields:
+            assert copy.header[name] == before[name], name
+        assert "My Own Field" in list(copy.header)
+
+
+def test_a_capture_replayed_gives_reflectance_from_its_own_references(tmp_path: Path) -> None:
+    first = capture(write_rig(tmp_path), "camera.faults.lose_lines=[10]", lines=64)
+    again = capture(replay_rig(tmp_path, Path(first.file)), lines=64)
+    assert (again.lines, again.lost, again.exit_status) == (64, 1, 3)
+    with swath.open(first.file) as one, swath.open(again.file) as two:
+        assert np.array_equal(one.raw, two.raw)
+        assert np.array_equal(one.ledger["frame_id"], two.ledger["frame_id"])
+        assert np.allclose(one.read(), two.read(), equal_nan=True, rtol=1e-6)
+
+
+def test_commands_before_and_after_the_scan_run(tmp_path: Path) -> None:
+    result = capture(
+        write_rig(tmp_path),
+        'scan.before=["echo there > before.txt"]',
+        'scan.after=["echo back > after.txt"]',
+        lines=16,
+    )
+    assert result.exit_status == 0
+    assert (tmp_path / "before.txt").read_text() == "there\n"
+    assert (tmp_path / "after.txt").read_text() == "back\n"
+    with pytest.raises(ConfigError, match=r"\[scan\] before: 'exit 7' ended with 7"):
+        capture(write_rig(tmp_path), 'scan.before=["exit 7"]', lines=16)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a small file system, Linux only")
+def test_a_full_disk_ends_with_a_finished_file_that_says_so(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if shutil.which("mount") is None:
+        pytest.skip("there is no mount command here")
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True
+    )
+    if done.returncode:
+        pytest.skip(f"a small tmpfs cannot be mounted here: {done.stderr.decode().strip()}")
+    try:
+        cube = np.arange(9000 * 24 * 20, dtype=np.uint32).astype(np.uint16)
+        source = write_envi(tmp_path, "source", cube.reshape(9000, 24, 20))
+        rig = replay_rig(tmp_path, source, block_lines=64, extra="[metadata]\ntarget='x'")
+        # more lines than fit, unknown when arming: as if something else had filled the disk
+        result = capture(rig, f'output.folder="{disk}"', "camera.loops=2")
+        assert result.exit_status == 1
+        assert "the disk is full" in result.message
+        assert errors_of(result.file) == []
+        with swath.open(result.file) as stored:
+            kept = stored.raw.shape[0]
+            assert 1000 < kept < 9000
+            expected = cube.reshape(9000, 24, 20)[:kept]
+            assert np.array_equal(stored.raw, expected)
+            assert any("the disk is full" in text for text in stored.header["errors"])
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
