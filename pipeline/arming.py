@@ -74,9 +74,7 @@ class Plan:
     camera_file: str
     more_entries: dict[str, bytes] = field(default_factory=dict)
 
-    def finished_header(
-        self, times: Times, *, lost: int, errors: list[str], pixels: int
-    ) -> Header:
+    def finished_header(self, times: Times, *, lost: int, errors: list[str], pixels: int) -> Header:
         """Give the header of the finished file (``lines`` is the writer's to fill).
 
         Parameters

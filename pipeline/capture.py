@@ -277,9 +277,7 @@ class _Capture:
                 count = int(losses["count"].sum(dtype=np.int64))
                 self.lost += count
                 reason = LossReason(int(losses["reason"][0])).text
-                self.bus.emit(
-                    Loss(first_line=int(losses["line"][0]), count=count, reason=reason)
-                )
+                self.bus.emit(Loss(first_line=int(losses["line"][0]), count=count, reason=reason))
             progress.tick(self.counted, self.lost)
         progress.tick(self.counted, self.lost, force=True)
 
@@ -435,5 +433,3 @@ def errors_or_nothing(errors: list[str]) -> SwathError:
     if errors:
         return StorageError(errors[0])
     return StorageError("no line arrived, so there is no file; is the camera triggered?")
-
-

@@ -198,9 +198,7 @@ def _set_from_camera(header: Header, name: str, value: Any, warnings: list[str])
         warnings.append(f"{name}: characters that a header cannot hold were replaced")
 
 
-def parse_fields(
-    fields: Iterable[tuple[str, str]], where: str, warnings: list[str]
-) -> Header:
+def parse_fields(fields: Iterable[tuple[str, str]], where: str, warnings: list[str]) -> Header:
     """Parse header fields that arrived as texts, such as a replayed source's.
 
     A field that cannot be read is left out with a warning, never the reason for a failure.

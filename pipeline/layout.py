@@ -203,5 +203,5 @@ def lost_count(rows: LedgerRows) -> int:
 
 
 def fill_value(bit_depth: int) -> int:
-    """The raw count that stands for a lost line: 65535 below 16 bits in uint16, else 0."""
+    """Give the raw count that stands for a lost line: 65535 below 16 bits in uint16, else 0."""
     return 65535 if 8 < bit_depth < 16 else 0

@@ -22,9 +22,7 @@ from pipeline.layout import envi_code
 from pipeline.reflectance import IGNORE, SCALE
 from pipeline.stages.thumbnail import thumbnail_jpeg
 
-QUALITY_TEXT = (
-    "spectral bands affected per pixel, 255 = that many or more"
-)
+QUALITY_TEXT = "spectral bands affected per pixel, 255 = that many or more"
 
 
 def growing_entries(plan: Plan) -> dict[str, GrownEnvi]:

@@ -152,7 +152,9 @@ class Session:
                 raise self._driver.failure() from error
             raise
 
-    def series(self, kind: PhaseKind, *, lines: int, seconds: float = 0.0) -> Iterator[Block | None]:
+    def series(
+        self, kind: PhaseKind, *, lines: int, seconds: float = 0.0
+    ) -> Iterator[Block | None]:
         """Run one series and yield its blocks; None whenever nothing arrived for a tick.
 
         The caller releases each block's slot and acknowledges it. A camera or driver that goes

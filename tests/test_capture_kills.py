@@ -140,4 +140,3 @@ def strike(
         ids = rows["frame_id"][stored].astype(np.int64) - 1
         lines = rows["line"][stored]
         assert np.array_equal(cube.raw[lines], truth[ids])
-

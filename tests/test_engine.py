@@ -192,7 +192,8 @@ def test_after_arming_memory_does_not_grow(rng: np.random.Generator) -> None:
             after = tracemalloc.get_traced_memory()[0]
         finally:
             tracemalloc.stop()
-    assert after - before < 20_000  # bytes; one block has 19,200
+    # bytes; one block has 19,200, and 40 of them were processed: a leak of any of its arrays shows
+    assert after - before < 100_000
 
 
 def test_reading_python_does_not_load_compiled_kernels() -> None:

@@ -1,4 +1,4 @@
-"""Send a long stream through driver and engine, and account for every line and every byte of memory.
+"""Send a long stream through driver and engine; account for every line and every byte of memory.
 
     python tools/soak.py                       28 GB of 640 x 224 lines to a sink that discards
     python tools/soak.py --sink disk           the same into a real capture on disk
@@ -61,8 +61,8 @@ def make_rig(folder: Path, args: argparse.Namespace) -> Path:
     path = folder / "soak.toml"
     path.write_text(
         f"[camera]\n{camera}\n[stream]\nblock_lines = {args.block_lines}\n"
-        f'buffer_seconds = {args.buffer}\n[pipeline]\npreview = false\nquality = false\n'
-        f'[output]\nfolder = "{args.folder or folder}"\nname = "soak"\n[metadata]\ntarget = "soak"\n'
+        f"buffer_seconds = {args.buffer}\n[pipeline]\npreview = false\nquality = false\n"
+        f'[output]\nfolder = "{args.folder or folder}"\nname = "soak"\n'
     )
     return path
 
@@ -70,7 +70,6 @@ def make_rig(folder: Path, args: argparse.Namespace) -> Path:
 def receive(args: argparse.Namespace) -> int:
     """Be the receiver: account for the lines of one series, and discard them."""
     folder = Path(args.receive)
-    rig = load_rig(folder / "soak.toml")
     began = time.monotonic()
     slot = args.block_lines * args.samples * args.bands * 2
     ring = SlotRing(16, slot, populate=True)
@@ -262,7 +261,8 @@ def soak(folder: Path, endpoint: str, driver: DriverProcess, args: argparse.Name
     print(f"{size / 1e9:.1f} GB in {seconds:.1f} s: {size / seconds / 1e9:.2f} GB/s")
     missing, losses = account(folder, args.lines)
     lost = show_losses(losses)
-    print(f"{args.lines} lines: {args.lines - lost - missing} received, {lost} lost, {missing} unknown")
+    received = args.lines - lost - missing
+    print(f"{args.lines} lines: {received} received, {lost} lost, {missing} unknown")
     grown = 0
     if len(marks) > 1:
         grown = max(marks[-1][who] - marks[0][who] for who in ("receiver", "driver"))

@@ -39,7 +39,9 @@ def spectral_pixels(header: Path, data: Path) -> tuple[np.ndarray, list[float] |
     return pixels, image.bands.centers
 
 
-@pytest.mark.parametrize(("name", "block_lines"), list(zip(CUBES, [1, 7, 32, 33, 100], strict=True)))
+@pytest.mark.parametrize(
+    ("name", "block_lines"), list(zip(CUBES, [1, 7, 32, 33, 100], strict=True))
+)
 def test_a_replayed_real_cube_is_the_same_cube(
     real_data: Path, tmp_path: Path, name: str, block_lines: int
 ) -> None:
