@@ -129,7 +129,7 @@ class ArmedCamera:
                 return
             self.ring.close()
             self.ring = None
-        self.ring = SlotRing(count, slot_bytes, "swath-driver")
+        self.ring = SlotRing(count, slot_bytes, "swath-driver", populate=True)
 
 
 def block_lines(line_bytes: int, asked: int) -> int:

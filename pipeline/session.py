@@ -119,7 +119,9 @@ class Session:
         value, _ = self.link.command("arm", timeout_s=60.0)
         info = msgspec.convert(value["camera"], CameraInfo)
         if self.ring is None:
-            self.ring = SlotRing(*self._ring_size(info, int(value.get("block_lines", 0))))
+            self.ring = SlotRing(
+                *self._ring_size(info, int(value.get("block_lines", 0))), populate=True
+            )
             self.link.ring = self.ring
         return info
 

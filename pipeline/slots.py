@@ -80,6 +80,9 @@ class SlotRing:
                 f"slots: {count} of {self.slot_bytes} bytes cannot be had ({error.strerror}); "
                 "a smaller buffer_seconds needs less"
             ) from error
+        if populate:
+            # posix_fallocate makes the pages; touching them maps them into this process, too.
+            np.frombuffer(self._map, np.uint8)[:: mmap.PAGESIZE] = 0
         self._changed = threading.Condition(threading.Lock())
         self._closed = False
         step = self.slot_bytes
