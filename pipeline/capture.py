@@ -9,9 +9,11 @@ command line is its only caller besides tests and daemons.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event as Flag
@@ -24,13 +26,15 @@ from pipeline.config import Rig
 from pipeline.container.writer import ContainerWriter
 from pipeline.container.zipfile_layout import scan
 from pipeline.describe import Times, camera_description
-from pipeline.engine import Engine, make_engine
+from pipeline.engine import Engine, make_engine, preview_levels
 from pipeline.errors import ConfigError, StorageError, SwathError
 from pipeline.events import Armed, Arming, EventBus, Failed, Finished, Loss, Progress, Warned
 from pipeline.layout import LineStatus, LossReason
+from pipeline.live import LivePreview
 from pipeline.products import finished_entries, growing_entries
 from pipeline.session import Session
 from pipeline.sink import Sink
+from pipeline.stream.preview import PreviewPublisher
 
 #: Pace of progress events, s.
 PROGRESS_S = 0.25
@@ -167,13 +171,35 @@ class _Capture:
                 self.warn,
             )
             self.bus.emit(Arming(text="stages"))
-            with _armed_engine(plan) as engine:
-                return self._record(session, plan, engine, lines, seconds)
+            with make_engine(plan.engine) as engine, self._live_preview(plan) as live:
+                return self._record(session, plan, engine, live, lines, seconds)
         finally:
             session.close()
 
+    @contextlib.contextmanager
+    def _live_preview(self, plan: Plan) -> Iterator[LivePreview | None]:
+        """Publish the picture while it grows, where the rig file says at which endpoint."""
+        endpoint = self.rig.output.preview_endpoint
+        if not endpoint or not plan.engine.preview:
+            yield None
+            return
+        stream = self.rig.stream
+        publisher = PreviewPublisher(endpoint, curve=stream.curve, insecure=stream.insecure)
+        factor = preview_levels(plan.info.samples)[0]
+        live = LivePreview(publisher, capture=plan.final.stem, factor=factor, warn=self.warn)
+        try:
+            yield live
+        finally:
+            live.close()
+
     def _record(
-        self, session: Session, plan: Plan, engine: Engine, lines: int, seconds: float
+        self,
+        session: Session,
+        plan: Plan,
+        engine: Engine,
+        live: LivePreview | None,
+        lines: int,
+        seconds: float,
     ) -> CaptureResult:
         info, header = plan.info, plan.header
         self._command(self.rig.scan.before, "before")
@@ -221,6 +247,7 @@ class _Capture:
             ring=session.ring,
             acknowledge=session.link.ack,
             warn=self.warn,
+            live=live,
         )
         errors: list[str] = []
         start = dt.datetime.now(dt.UTC)
@@ -422,10 +449,6 @@ class _Pace:
                 temperature_c=None if peer is None else peer.temperature_c,
             )
         )
-
-
-def _armed_engine(plan: Plan) -> Engine:
-    return make_engine(plan.engine)
 
 
 def errors_or_nothing(errors: list[str]) -> SwathError:

@@ -23,6 +23,7 @@ from pipeline.container.writer import ContainerWriter
 from pipeline.engine import BlockResult, Engine, PcaGroup
 from pipeline.errors import SwathError
 from pipeline.layout import LedgerRows, LineStatus
+from pipeline.live import LivePreview
 from pipeline.slots import Slot, SlotRing
 from pipeline.stream.link import Block
 
@@ -57,6 +58,8 @@ class Sink:
         Called with (series, seq) when a block is stored.
     warn : callable
         Called with one sentence.
+    live : LivePreview, optional
+        Shows the rows of the smallest preview while they are made.
     """
 
     def __init__(
@@ -68,7 +71,9 @@ class Sink:
         ring: SlotRing,
         acknowledge: Callable[[str, int], None],
         warn: Callable[[str], None],
+        live: LivePreview | None = None,
     ) -> None:
+        self._live = live
         self._writer = writer
         self._engine = engine
         self._store = store
@@ -148,6 +153,8 @@ class Sink:
         for level, strip in result.previews:
             if strip.size:
                 self._writer.append(f"preview{level}", strip)
+                if level == 0 and self._live is not None:
+                    self._live.show(strip)
 
     def _store_groups(self, groups: list[PcaGroup]) -> None:
         for group in groups:
@@ -212,6 +219,8 @@ class Sink:
             return None
         result = self._engine.finish()
         self._side(result)
+        if self._live is not None:
+            self._live.flush()
         if self._store == "pca":
             self._store_groups(result.pca)
             if self._pending:

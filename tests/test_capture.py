@@ -311,3 +311,37 @@ def test_a_full_disk_ends_with_a_finished_file_that_says_so(tmp_path: Path) -> N
             assert any("the disk is full" in text for text in stored.header["errors"])
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_the_preview_is_published_while_the_scan_runs(tmp_path: Path) -> None:
+    from pipeline.stream.preview import PreviewSubscriber
+    from pipeline.stream.security import private_endpoint
+
+    endpoint, cleanup = private_endpoint()
+    strips = []
+    done = threading.Event()
+
+    def watch() -> None:
+        with PreviewSubscriber(endpoint) as subscriber:
+            while not done.is_set():
+                strip = subscriber.receive(0.1)
+                if strip is not None:
+                    strips.append(strip)
+
+    reader = threading.Thread(target=watch)
+    reader.start()
+    try:
+        result = capture(write_rig(tmp_path), f'output.preview_endpoint="{endpoint}"', lines=400)
+    finally:
+        done.set()
+        reader.join()
+        cleanup()
+    assert strips, "nothing was published"
+    assert sum(strip.missed for strip in strips) == 0
+    times = np.array([strip.header.time_ns for strip in strips]) / 1e9
+    assert len(strips) <= (times[-1] - times[0]) * 26 + 3
+    with swath.open(result.file) as cube:
+        preview = np.asarray(cube.preview().raw).transpose(0, 2, 1)
+    for strip in strips:
+        row = strip.header.line // strip.header.step
+        assert np.array_equal(strip.pixels, preview[row : row + len(strip.pixels)])

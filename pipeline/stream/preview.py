@@ -155,7 +155,7 @@ class PreviewPublisher:
         Raises
         ------
         StreamError
-            When the strip is of another type, or larger than 16 MiB.
+            When the strip is of another type or too large, or the socket fails.
         """
         number = self.published
         self.published += 1
@@ -179,9 +179,11 @@ class PreviewPublisher:
             data_ignore=data_ignore,
         )
         head = msgspec.msgpack.encode(header)
-        self._socket.send(
-            b"".join((len(head).to_bytes(4, "little"), head, pixels.tobytes())), zmq.DONTWAIT
-        )
+        message = b"".join((len(head).to_bytes(4, "little"), head, pixels.tobytes()))
+        try:
+            self._socket.send(message, zmq.DONTWAIT)
+        except zmq.ZMQError as error:
+            raise StreamError(f"{self.endpoint}: cannot publish: {error.strerror}") from error
         return True
 
     def close(self) -> None:
