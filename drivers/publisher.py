@@ -27,7 +27,6 @@ from pipeline.config import CurveConfig, Rig
 from pipeline.errors import CameraError, CameraLostError, ConfigError, SwathError
 from pipeline.layout import LossReason
 from pipeline.stream.driver_link import CommandReceived, DriverLink, PeerJoined
-from pipeline.stream.link import SILENT_S
 from pipeline.stream.messages import (
     PROTOCOL,
     Answer,
@@ -68,7 +67,7 @@ def run_driver(
         Folder that key files named by relative paths are looked up in.
     parent_pid : int, optional
         The process that started this one for a capture: the driver ignores SIGINT, ends with
-        that process, and ends when the engine falls silent for 2 s.
+        that process, and ends when the engine falls silent for ``[stream] timeout_s``.
     on_ready : callable, optional
         Called with the endpoint really bound, once commands can come.
 
@@ -216,9 +215,14 @@ class Publisher:
         return series is not None and series.end_sent and not self._link.ended_acknowledged
 
     def _engine_gone(self) -> bool:
-        """Tell whether the engine of a capture was there and is silent for too long."""
+        """Tell whether the engine of a capture was there and is silent for too long.
+
+        A parent that died is noticed at once (:meth:`ProcessWatch.orphaned`); one that lives may
+        be held up for seconds by a busy machine, and that must not cost lines (decision 0005).
+        """
         capture = self._watch.parent_pid is not None
-        return capture and self._joined and self._link.peer_silent_s >= SILENT_S
+        silent_s = self._link.peer_silent_s
+        return capture and self._joined and silent_s >= self._rig.stream.timeout_s
 
     def _take(self, series: Series) -> None:
         """Take the next frame, if one comes before something else is due."""

@@ -8,6 +8,7 @@ events; not what is done with the lines.
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -20,7 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Rig
-from pipeline.errors import CameraError, StreamTimeoutError, SwathError
+from pipeline.errors import (
+    CameraError,
+    CameraLostError,
+    ConfigError,
+    StreamTimeoutError,
+    SwathError,
+)
 from pipeline.events import EventBus, Phase, PhaseKind, Warned
 from pipeline.slots import SlotRing
 from pipeline.stream.engine_link import EngineLink
@@ -33,6 +40,10 @@ from pipeline.supervise import DriverProcess
 AWAY_S = 30.0
 #: How long a driver process of our own may take to listen, s.
 COLD_START_S = 30.0
+#: How long opening a camera may take, s.
+ARM_S = 60.0
+#: How long a driver may take to answer a stop before it is asked again, s.
+STOP_S = 5.0
 #: How long to wait between two looks for a block, s; also the pace of progress.
 TICK_S = 0.1
 
@@ -91,6 +102,8 @@ class Session:
         self.epoch = 0
         self.block_lines = rig.stream.block_lines
         self.error = ""
+        self._armed: CameraInfo | None = None
+        self._moved: dict[str, dict[str, Any]] = {}
 
     def open(self) -> None:
         """Start the driver (where it is ours) and greet it."""
@@ -115,15 +128,42 @@ class Session:
                     raise
 
     def arm(self) -> CameraInfo:
-        """Arm the camera, and make the ring of host slots that fits it."""
-        value, _ = self.link.command("arm", timeout_s=60.0)
+        """Arm the camera, and make the ring of host slots that fits it.
+
+        Raises
+        ------
+        ConfigError
+            When it is armed again and its lines have another shape than before.
+        SwathError
+            What the driver answered, or that it died or does not answer.
+        """
+        value, _ = self.command("arm", timeout_s=ARM_S)
         info = msgspec.convert(value["camera"], CameraInfo)
+        self._check_same(info)
         if self.ring is None:
             self.ring = SlotRing(
                 *self._ring_size(info, int(value.get("block_lines", 0))), populate=True
             )
             self.link.ring = self.ring
         return info
+
+    def _check_same(self, info: CameraInfo) -> None:
+        """Refuse a camera that came back with other lines; warn of other settings."""
+        before = self._armed
+        if before is None:
+            self._armed = info
+            return
+        for name in ("bands", "samples", "data_type"):
+            was, now = getattr(before, name), getattr(info, name)
+            if was != now:
+                raise ConfigError(
+                    f"the camera came back with {name} = {now}, the capture began with {was}"
+                )
+        for name in ("serial", "exposure_ms", "fps", "gain", "binning", "hroi", "vroi"):
+            was, now = getattr(before, name), getattr(info, name)
+            if was != now:
+                text = f"the camera came back with {name} = {now}, the capture began with {was}"
+                self._bus.emit(Warned(text=text))
 
     def _ring_size(self, info: CameraInfo, block_lines: int) -> tuple[int, int]:
         """Slots and bytes of each: ``buffer_seconds`` of lines, at least 8 blocks."""
@@ -139,20 +179,28 @@ class Session:
             count = max(count, group)
         return count, slot
 
-    def command(self, name: str, /, **args: Any) -> tuple[dict[str, Any], NDArray[Any] | None]:
+    def command(
+        self, name: str, /, timeout_s: float | None = None, **args: Any
+    ) -> tuple[dict[str, Any], NDArray[Any] | None]:
         """Send one command to the driver and wait for its answer.
+
+        Where shutter and panel were left is remembered, for a camera that comes back.
 
         Raises
         ------
         SwathError
             What the driver answered, or that it died or does not answer.
         """
-        try:
-            return self.link.command(name, **args)
-        except StreamTimeoutError as error:
-            if self._driver is not None and not self._driver.alive:
-                raise self._driver.failure() from error
-            raise
+        answer = self.link.command(name, timeout_s=timeout_s, watch=self._died, **args)
+        if name in ("shutter", "panel"):
+            self._moved[name] = args
+        return answer
+
+    def _died(self) -> SwathError | None:
+        """Say that our own driver is dead: it will answer no more."""
+        if self._driver is None or self._driver.alive:
+            return None
+        return self._driver.failure()
 
     def series(
         self, kind: PhaseKind, *, lines: int, seconds: float = 0.0
@@ -166,30 +214,43 @@ class Session:
         self._bus.emit(Phase(kind=kind, lines=lines or None))
         tally = _Tally()
         began = time.monotonic()
+        armed = True  # from before, not by us
+        deadline = 0.0
         while True:
             name = f"{kind}-{secrets.token_hex(4)}"
             left = max(0.001, seconds - (time.monotonic() - began)) if seconds else 0.0
-            self.command(
-                "series",
-                series=name,
-                kind=kind,
-                lines=lines - tally.counted if lines else 0,
-                seconds=left,
-                first_line=tally.stored,
-                scene_line=tally.counted,
-                epoch=self.epoch,
-                after_host_time_ns=tally.last_ns,
-            )
-            end = yield from self._until_end(name, tally)
-            if end is None or end.reason not in ("camera", "driver"):
+            counted = tally.counted
+            try:
+                self.command(
+                    "series",
+                    series=name,
+                    kind=kind,
+                    lines=lines - tally.counted if lines else 0,
+                    seconds=left,
+                    first_line=tally.stored,
+                    scene_line=tally.counted,
+                    epoch=self.epoch,
+                    after_host_time_ns=tally.last_ns,
+                )
+            except SwathError as error:
+                lost = isinstance(error, CameraLostError) or self._died() is not None
+                if not lost and (armed or isinstance(error, ConfigError)):
+                    raise
+                why = str(error)
+            else:
+                end = yield from self._until_end(name, tally)
+                if end is None or end.reason not in ("camera", "driver"):
+                    return
+                if self._stop.is_set() or (lines and tally.counted >= lines):
+                    return
+                why = end.error if end.reason == "camera" else ""
+                if why:
+                    self._bus.emit(Warned(text=f"{why}; arming again"))
+            if not deadline or tally.counted > counted:
+                deadline = time.monotonic() + AWAY_S
+            if not (yield from self._arm_again(why or "the camera is gone", deadline)):
                 return
-            if self._stop.is_set() or (lines and tally.counted >= lines):
-                return
-            why = end.error if end.reason == "camera" else ""
-            if why:
-                self._bus.emit(Warned(text=f"{why}; arming again"))
-            if not (yield from self._arm_again(why or "the camera is gone")):
-                return
+            armed = False
             self.epoch += 1
 
     def _until_end(self, name: str, tally: _Tally) -> Generator[Block | None, None, End | None]:
@@ -199,12 +260,13 @@ class Session:
         when a new driver has answered.
         """
         stopping = False
-        away_since = next_try = 0.0
+        away_since = next_try = next_stop = 0.0
         wait = 0.2
+        died = ""
         while True:
-            if self._stop.is_set() and not stopping:
+            if self._stop.is_set() and time.monotonic() >= next_stop:
                 stopping = True
-                self._ask_to_stop()
+                next_stop = math.inf if self._ask_to_stop() else time.monotonic() + STOP_S
             item = self.link.receive(TICK_S)
             if isinstance(item, Block):
                 if item.header.series == name:
@@ -224,12 +286,17 @@ class Session:
             gone = self._absence()
             now = time.monotonic()
             if not gone:
+                if self.link.connected:
+                    away_since = 0.0
                 yield None
                 continue
             if not away_since:
                 away_since = next_try = now
                 self._bus.emit(Warned(text=f"{gone}; waiting for it"))
+            if self._driver is not None and not self._driver.alive:
+                died = gone
             if stopping or now - away_since > AWAY_S:
+                gone = died or gone
                 self.error = gone if stopping else f"{gone}; given up after {AWAY_S:g} s"
                 return None
             if self._driver is not None and not self._driver.alive and now >= next_try:
@@ -238,12 +305,18 @@ class Session:
                 wait = min(2 * wait, 5.0)
             yield None
 
-    def _ask_to_stop(self) -> None:
+    def _ask_to_stop(self) -> bool:
+        """Ask the driver to end the series; False when it has to be asked again."""
         try:
-            self.link.command("stop", timeout_s=5.0)
+            self.command("stop", timeout_s=STOP_S)
+        except StreamTimeoutError:
+            return False
+        except CameraLostError:
+            pass  # what was running ends by itself
         except SwathError as error:
             if not self._absence():
                 self.error = self.error or f"stop: {error}"
+        return True
 
     def _absence(self) -> str:
         """Say why there is no driver, or nothing while there is one."""
@@ -253,13 +326,23 @@ class Session:
             return f"the driver at {self.endpoint} is silent"
         return ""
 
-    def _arm_again(self, gone: str) -> Generator[None, None, bool]:
-        """Arm until it works, for at most ``AWAY_S``; the value is whether it did."""
-        deadline = time.monotonic() + AWAY_S
+    def _arm_again(self, gone: str, deadline: float) -> Generator[None, None, bool]:
+        """Arm until it works, at most until ``deadline``; the value is whether it did.
+
+        A driver of our own that is dead is started again; shutter and panel go back to where they
+        were.
+        """
         wait = 0.2
         while time.monotonic() < deadline and not self._stop.is_set():
             try:
+                if self._driver is not None and not self._driver.alive:
+                    gone = self._driver.last_words() or gone
+                    self._driver.restart()
+                    self._connect()
                 self.arm()
+                for name, args in self._moved.items():
+                    if any(args.values()):
+                        self.command(name, **args)
                 return True
             except SwathError as error:
                 gone = str(error)

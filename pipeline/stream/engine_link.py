@@ -11,18 +11,22 @@ import queue
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from numpy.typing import NDArray
 
 from pipeline.config import CurveConfig
-from pipeline.errors import StreamTimeoutError
+from pipeline.errors import StreamTimeoutError, SwathError
 from pipeline.slots import SlotRing
 from pipeline.stream.engine_io import EngineIO, Pending, Received
 from pipeline.stream.link import Block
 from pipeline.stream.messages import Ack, Command, End, Heartbeat, Start
 from pipeline.stream.security import check_endpoint
+
+#: How often who waits for an answer looks whether it can still come, s.
+_LOOK_S: Final = 0.1
 
 
 class EngineLink:
@@ -150,11 +154,17 @@ class EngineLink:
                 )
 
     def command(
-        self, name: str, /, timeout_s: float | None = None, **args: Any
+        self,
+        name: str,
+        /,
+        timeout_s: float | None = None,
+        watch: Callable[[], SwathError | None] | None = None,
+        **args: Any,
     ) -> tuple[dict[str, Any], NDArray[Any] | None]:
         """Have the driver do something, and wait for its answer.
 
-        Sent again after a reconnection; the driver carries it out once.
+        Sent again after a reconnection; the driver carries it out once. ``watch`` is asked now
+        and then whether waiting still makes sense; the error that it gives is raised.
 
         Returns
         -------
@@ -175,11 +185,16 @@ class EngineLink:
         with self._lock:
             pending = Pending(Command(id=next(self._ids), name=name, args=args))
             self._io.command(pending)
-        if not pending.done.wait(timeout_s):
-            self._io.forget(pending)
-            raise StreamTimeoutError(
-                f"{self.endpoint}: the driver did not answer {name!r} within {timeout_s:g} s"
-            )
+        deadline = time.monotonic() + timeout_s
+        while not pending.done.wait(max(0.0, min(_LOOK_S, deadline - time.monotonic()))):
+            error = None if watch is None else watch()
+            if error is None and time.monotonic() >= deadline:
+                error = StreamTimeoutError(
+                    f"{self.endpoint}: the driver did not answer {name!r} within {timeout_s:g} s"
+                )
+            if error is not None:
+                self._io.forget(pending)
+                raise error
         if pending.error is not None:
             raise pending.error
         return pending.value, pending.array
