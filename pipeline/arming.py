@@ -195,6 +195,7 @@ def take(
             session.command(command, **{key: False})
     if session.error:
         raise CameraError(f"{kind} reference: {session.error}")
+    session.refuse_stopped()
     reference = sums.reference(kind, info, dt.datetime.now(dt.UTC))
     bus.emit(
         ReferenceTaken(

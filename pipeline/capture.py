@@ -202,6 +202,7 @@ class _Capture:
         seconds: float,
     ) -> CaptureResult:
         info, header = plan.info, plan.header
+        session.refuse_stopped()
         self._command(self.rig.scan.before, "before")
         writer = ContainerWriter(
             plan.final,
@@ -269,6 +270,8 @@ class _Capture:
             except StorageError as error:
                 errors.append(str(error))
             if writer.lines == 0:
+                if not errors:
+                    session.refuse_stopped()
                 raise errors_or_nothing(errors)
             times = Times(start, dt.datetime.now(dt.UTC))
             return self._finish(plan, engine, writer, sink, times, scanned, errors)
@@ -292,13 +295,20 @@ class _Capture:
         seconds: float,
     ) -> None:
         progress = _Pace(self.bus, writer, session, total or None)
+        refused: StorageError | None = None
         for block in session.series("scan", lines=lines, seconds=seconds):
             if block is None:
                 progress.tick(self.counted, self.lost)
                 continue
             rows = block.rows
             losses = rows[rows["status"] == LineStatus.LOST]
-            sink.take(block)
+            try:
+                sink.take(block)
+            except StorageError as error:
+                # What is still on its way goes to the ledger as lost; only then is this over.
+                refused = refused or error
+                session.end_series()
+                session.link.ack(block.header.series, block.header.seq)
             self.counted += int(rows["count"].sum(dtype=np.int64))
             if len(losses):
                 count = int(losses["count"].sum(dtype=np.int64))
@@ -307,6 +317,8 @@ class _Capture:
                 self.bus.emit(Loss(first_line=int(losses["line"][0]), count=count, reason=reason))
             progress.tick(self.counted, self.lost)
         progress.tick(self.counted, self.lost, force=True)
+        if refused is not None:
+            raise refused
 
     def _finish(
         self,
@@ -321,6 +333,7 @@ class _Capture:
         self.bus.emit(Arming(text="finishing the file"))
         if sink.clipped:
             self.warn(f"{sink.clipped} reflectance values beyond ±3.2767 are stored as the limit")
+        self.lost = max(self.lost, writer.lost)
         if self.lost:
             self.warn(f"{self.lost} lines were lost; Metadata/lines.csv says which and why")
         header = plan.finished_header(

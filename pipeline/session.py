@@ -40,6 +40,8 @@ from pipeline.supervise import DriverProcess
 AWAY_S = 30.0
 #: How long a driver process of our own may take to listen, s.
 COLD_START_S = 30.0
+#: Said when a stop leaves nothing to keep.
+STOPPED = "stopped before the first line of the scan: nothing was recorded"
 #: How long opening a camera may take, s.
 ARM_S = 60.0
 #: How long a driver may take to answer a stop before it is asked again, s.
@@ -103,6 +105,7 @@ class Session:
         self.block_lines = rig.stream.block_lines
         self.error = ""
         self._armed: CameraInfo | None = None
+        self._ending = False
         self._moved: dict[str, dict[str, Any]] = {}
 
     def open(self) -> None:
@@ -115,6 +118,7 @@ class Session:
         # A cold start compiles and imports; it may take longer than an answer may.
         deadline = time.monotonic() + max(self._rig.stream.timeout_s, COLD_START_S)
         while True:
+            self.refuse_stopped()
             try:
                 self.link.connect(0.1)
                 return
@@ -137,6 +141,7 @@ class Session:
         SwathError
             What the driver answered, or that it died or does not answer.
         """
+        self.refuse_stopped()
         value, _ = self.command("arm", timeout_s=ARM_S)
         info = msgspec.convert(value["camera"], CameraInfo)
         self._check_same(info)
@@ -202,6 +207,18 @@ class Session:
             return None
         return self._driver.failure()
 
+    def end_series(self) -> None:
+        """End the running series as a stop does: what the driver has taken still arrives."""
+        self._ending = True
+
+    def _ends(self) -> bool:
+        return self._ending or self._stop.is_set()
+
+    def refuse_stopped(self) -> None:
+        """Raise when a stop came before there was anything to keep."""
+        if self._stop.is_set():
+            raise CameraError(STOPPED)
+
     def series(
         self, kind: PhaseKind, *, lines: int, seconds: float = 0.0
     ) -> Iterator[Block | None]:
@@ -241,7 +258,7 @@ class Session:
                 end = yield from self._until_end(name, tally)
                 if end is None or end.reason not in ("camera", "driver"):
                     return
-                if self._stop.is_set() or (lines and tally.counted >= lines):
+                if self._ends() or (lines and tally.counted >= lines):
                     return
                 why = end.error if end.reason == "camera" else ""
                 if why:
@@ -264,7 +281,7 @@ class Session:
         wait = 0.2
         died = ""
         while True:
-            if self._stop.is_set() and time.monotonic() >= next_stop:
+            if self._ends() and time.monotonic() >= next_stop:
                 stopping = True
                 next_stop = math.inf if self._ask_to_stop() else time.monotonic() + STOP_S
             item = self.link.receive(TICK_S)
@@ -333,7 +350,7 @@ class Session:
         were.
         """
         wait = 0.2
-        while time.monotonic() < deadline and not self._stop.is_set():
+        while time.monotonic() < deadline and not self._ends():
             try:
                 if self._driver is not None and not self._driver.alive:
                     gone = self._driver.last_words() or gone
@@ -348,10 +365,10 @@ class Session:
                 gone = str(error)
             resume = time.monotonic() + wait
             wait = min(2 * wait, 5.0)
-            while time.monotonic() < resume and not self._stop.is_set():
+            while time.monotonic() < resume and not self._ends():
                 yield None
                 time.sleep(TICK_S)
-        if not self._stop.is_set():
+        if not self._ends():
             self.error = f"{gone}; given up after {AWAY_S:g} s"
         return False
 
@@ -359,15 +376,18 @@ class Session:
         """End the link and, where it is ours, the driver; never raises."""
         try:
             if self._driver is not None and self._driver.alive:
-                self.link.command("quit", timeout_s=2.0)
+                self.command("quit", timeout_s=2.0)
         except SwathError:
             pass
-        self.link.close()
-        if self._driver is not None:
-            self._driver.stop()
-        if self.ring is not None:
-            self.ring.close()
-        self._cleanup()
+        finally:  # a second signal may come here
+            self.link.close()
+            try:
+                if self._driver is not None:
+                    self._driver.stop()
+            finally:
+                if self.ring is not None:
+                    self.ring.close()
+                self._cleanup()
 
 
 class _Tally:

@@ -10,6 +10,7 @@ acknowledges.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from pipeline.container.writer import ContainerWriter
 from pipeline.engine import BlockResult, Engine, PcaGroup
-from pipeline.errors import SwathError
+from pipeline.errors import StorageError, SwathError
 from pipeline.layout import LedgerRows, LineStatus
 from pipeline.live import LivePreview
 from pipeline.slots import Slot, SlotRing
@@ -108,19 +109,29 @@ class Sink:
             block.slot.release()
 
     def _take_raw(self, block: Block) -> None:
-        self._writer.write(block.pixels, block.rows)
+        try:
+            self._writer.write(block.pixels, block.rows)
+        except StorageError:
+            self._inspect(block)  # what went in before the disk was full
+            raise
         self._acknowledge(block.header.series, block.header.seq)
-        lines = block.header.lines
+        self._inspect(block)
+
+    def _inspect(self, block: Block) -> None:
+        """Have the stages look at the lines of a block that are stored."""
+        lines = self._writer.lines - self._lines
         if self._thread is None or lines == 0:
             return
-        task = _Task(block.rows[block.rows["line"] >= 0].copy(), self._lines, lines, None, None)
+        rows = block.rows[block.rows["line"] >= 0][:lines].copy()
+        task = _Task(rows, self._lines, lines, None, None)
         self._lines += lines
         if self._ring.free >= self._ring.count * LOW_RING:
             block.slot.retain()
-            task.slot, task.pixels = block.slot, block.pixels
+            task.slot, task.pixels = block.slot, block.pixels[:lines]
         else:
             task.rows["status"][task.rows["status"] == LineStatus.OK] = LineStatus.NOT_INSPECTED
-            self._writer.amend_rows(task.first_line, task.rows)
+            with contextlib.suppress(StorageError):  # made up for later, and said by the next write
+                self._writer.amend_rows(task.first_line, task.rows)
         self._tasks.put(task)
 
     def _take_result(self, block: Block) -> None:
@@ -177,7 +188,7 @@ class Sink:
         failed = False
         while (task := self._tasks.get()) is not None:
             try:
-                if failed:
+                if failed or self._aborted:
                     continue
                 pixels = task.pixels
                 if pixels is None:
@@ -230,12 +241,14 @@ class Sink:
 
     def abort(self) -> None:
         """Stop computing; what is stored stays."""
+        self._aborted = True
         if self._thread is not None:
             self._tasks.put(None)
             self._thread.join(timeout=10.0)
             self._thread = None
 
     _failed: bool = False
+    _aborted: bool = False
 
 
 def _count(rows: LedgerRows, stored: NDArray[np.bool_], result: BlockResult) -> None:
