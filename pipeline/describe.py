@@ -139,7 +139,7 @@ def capture_header(
         step = rig.scan.pixel_mm
         if rig.scan.speed_mm_s is not None and info.fps:
             step = rig.scan.speed_mm_s / info.fps
-        known["pixel size"] = [rig.scan.pixel_mm / 1000.0, step / 1000.0]
+        known["pixel size"] = [float(f"{mm / 1000:.9g}") for mm in (rig.scan.pixel_mm, step)]
     if read_procedures:
         known["read procedures"] = read_procedures
     for name, value in known.items():

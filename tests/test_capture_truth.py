@@ -39,9 +39,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         ("black", white_ms + own_dark),
         ("black", scan_ms),
     ):
-        take_reference(
-            load_rig(rig, settings), kind, rig_path=rig, overrides=settings, lines=LINES
-        )
+        take_reference(load_rig(rig, settings), kind, rig_path=rig, overrides=settings, lines=LINES)
     result = capture(rig, *scan_ms, lines=LINES)
     assert (result.exit_status, result.lost) == (0, 0)
     return rig, Path(result.file)

@@ -19,7 +19,8 @@ import os, sys
 from pathlib import Path
 from drivers.publisher import run_driver
 from pipeline.config import CameraConfig, Rig, StreamConfig
-rig = Rig(stream=StreamConfig(timeout_s=2.0), camera=CameraConfig(driver="simulated", samples=16, bands=8, fps=200.0,
+rig = Rig(stream=StreamConfig(timeout_s=2.0),
+          camera=CameraConfig(driver="simulated", samples=16, bands=8, fps=200.0,
                               wavelengths="index"))
 parent = {"mine": os.getppid(), "none": None}[sys.argv[1]]
 sys.exit(run_driver(rig, "tcp://127.0.0.1:*", base=Path("."), parent_pid=parent,
