@@ -13,8 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import Rig
-from pipeline.errors import CameraError, ConfigError
+from pipeline.errors import CameraError
 from pipeline.layout import NO_VALUE
 from pipeline.stream.messages import CameraInfo
 
@@ -118,31 +117,3 @@ def orient(
     if "spatial" in flip:
         view = view[:, ::-1]
     return view
-
-
-def make_camera(rig: Rig) -> Camera:
-    """Make the camera that ``[camera] driver`` names; its module is imported only now.
-
-    Raises
-    ------
-    ConfigError
-        When a package that this camera needs is not installed.
-    """
-    name = rig.camera.driver
-    try:
-        if name == "simulated":
-            from drivers.simulated import SimulatedCamera
-
-            return SimulatedCamera(rig)
-        if name == "replay":
-            from drivers.replay import ReplayCamera
-
-            return ReplayCamera(rig)
-        from drivers.genicam import GenicamCamera
-
-        return GenicamCamera(rig)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"[camera] driver = {name!r}: the package {error.name} is not installed here; "
-            f"pip install {error.name}"
-        ) from error

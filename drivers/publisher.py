@@ -20,7 +20,8 @@ import numpy as np
 
 from drivers.armed import ArmedCamera
 from drivers.blocks import Blocks, Series
-from drivers.camera import Camera, EndOfFrames, make_camera
+from drivers.camera import Camera, EndOfFrames
+from drivers.cameras import make_camera
 from drivers.gaps import restart_gap
 from drivers.process import ProcessWatch
 from pipeline.config import CurveConfig, Rig

@@ -6,7 +6,8 @@ bounds). Unpacking of camera formats lives here too. Imports of numba and CuPy h
 backend is chosen, not before.
 """
 
-from pipeline.compute.interface import Backend, GroupMath, PassOutputs, PixelPass, choose_backend
+from pipeline.compute.choose import choose_backend
+from pipeline.compute.interface import Backend, GroupMath, PassOutputs, PixelPass
 from pipeline.compute.tables import PassPlan
 
 __all__ = ["Backend", "GroupMath", "PassOutputs", "PassPlan", "PixelPass", "choose_backend"]

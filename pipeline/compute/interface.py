@@ -8,13 +8,12 @@ many operations read it. Knows the tables only; numba and CuPy are imported by t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.compute.tables import INVALID, PassPlan
-from pipeline.errors import DeviceError
 
 
 @dataclass(frozen=True)
@@ -134,25 +133,3 @@ def make_outputs(plan: PassPlan, empty: Any = np.empty) -> PassOutputs:
 def invalid_value(kind: str) -> Any:
     """Give what stands for an invalid pixel, as a scalar of the reflectance type."""
     return np.dtype(kind).type(INVALID[kind])
-
-
-def choose_backend(wish: Literal["auto", "cpu", "cuda"], threads: int = 0) -> Backend:
-    """Make the backend that is asked for, or with ``auto`` the GPU where there is one.
-
-    Raises
-    ------
-    DeviceError
-        For ``cuda`` without CuPy or a usable GPU, saying which is missing.
-    """
-    from pipeline.compute.cpu import CpuBackend
-
-    if wish == "cpu":
-        return CpuBackend(threads, "the rig file asks for the CPU")
-    try:
-        from pipeline.compute.cuda import CudaBackend
-
-        return CudaBackend()
-    except DeviceError as error:
-        if wish == "cuda":
-            raise
-        return CpuBackend(threads, str(error))

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from drivers.camera import EndOfFrames, Frame, make_camera
+from drivers.camera import EndOfFrames, Frame
+from drivers.cameras import make_camera
 from drivers.replay import ReplayCamera
 from pipeline.config import CameraConfig, Rig
 from pipeline.container.envi import encode_envi, write_envi

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drivers.camera import Frame, make_camera
+from drivers.camera import Frame
+from drivers.cameras import make_camera
 from drivers.simulated import CRASH_STATUS, ENCODER_STEP, SimulatedCamera
 from pipeline.config import CameraConfig, Faults, Rig, ScanConfig, Wavelengths
 from pipeline.errors import CameraError, CameraLostError
