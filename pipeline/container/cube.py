@@ -8,7 +8,7 @@ file takes only that part, whatever procedures lie in between. Knows NumPy and t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ from pipeline.errors import ContainerError
 Array = NDArray[Any]
 #: Indices of an axis in the stored cube.
 Index = range
+#: Values that are computed at once where more are needed than are asked for.
+_WIDE_VALUES: Final = 1 << 22
+#: Weights of resampling an axis in one piece; more cannot be meant.
+_MAX_WEIGHTS: Final = 1 << 27
 
 
 class Box(NamedTuple):
@@ -139,7 +143,20 @@ class _Mapped(Cube):
     def read(self, box: Box) -> Array:
         if not self._whole_spectra:
             return self._function(self._below.read(box), box)
-        wide = Box(box.lines, box.samples, (0, self._below.shape[2]))
+        # All bands are computed however few are asked for: a few lines at a time.
+        (first, last), (left, right), (low, high) = box
+        deepest = max(self.shape[2], self._below.shape[2])
+        step = max(1, _WIDE_VALUES // max(1, (right - left) * deepest))
+        if last - first <= step:
+            return self._wide((first, last), box)
+        out = np.empty((last - first, right - left, high - low), self.dtype)
+        for start in range(first, last, step):
+            stop = min(last, start + step)
+            out[start - first : stop - first] = self._wide((start, stop), box)
+        return out
+
+    def _wide(self, lines: tuple[int, int], box: Box) -> Array:
+        wide = Box(lines, box.samples, (0, self._below.shape[2]))
         return self._function(self._below.read(wide), wide)[:, :, slice(*box.bands)]
 
 
@@ -297,22 +314,44 @@ class Resampled(Cube):
             for old, new, (start, stop) in zip(self._below.shape, self.shape, box, strict=True)
         ]
         needed = Box(*((start, start + w.shape[1]) for start, w in starts_weights))
-        pixels = self._below.read(needed).astype(self.dtype)
+        (first, last), (left, right), (low, high) = needed
+        # Few lines of the result may need all that lie below: those are added up in pieces.
+        step = max(1, _WIDE_VALUES // max(1, (right - left) * (high - low)))
+        if last - first <= step:
+            pixels, weight = self._weighted(needed, [matrix for _, matrix in starts_weights])
+        else:
+            lines, *others = (matrix for _, matrix in starts_weights)
+            pixels = weight = 0
+            for start in range(first, last, step):
+                stop = min(last, start + step)
+                part = lines[:, start - first : stop - first]
+                box = Box((start, stop), needed.samples, needed.bands)
+                more, counted = self._weighted(box, [part, *others])
+                pixels = pixels + more
+                if counted is None:
+                    counted = part.sum(axis=1, dtype=np.float32)[:, None, None]
+                weight = weight + counted
+        if weight is not None:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                pixels = np.where(weight > 1e-6, pixels / weight, np.nan)
+        out: Array = pixels.astype(self.dtype)
+        return out
+
+    def _weighted(self, box: Box, matrices: list[NDArray[np.float64]]) -> tuple[Any, Any]:
+        """Give the weighted sum over a box below, and the weights; None where all are valid."""
+        pixels = self._below.read(box).astype(self.dtype)
         valid = ~np.isnan(pixels)
         all_valid = bool(valid.all())
         if not all_valid:
             pixels[~valid] = 0
-        weight = valid.astype(np.float32)
-        for axis, (_, matrix) in enumerate(starts_weights):
+        weight = None if all_valid else valid.astype(np.float32)
+        for axis, matrix in enumerate(matrices):
             if matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(len(matrix))):
                 continue
             pixels = _along(matrix, pixels, axis)
-            if not all_valid:
+            if weight is not None:
                 weight = _along(matrix, weight, axis)
-        if not all_valid:
-            with np.errstate(invalid="ignore", divide="ignore"):
-                pixels = np.where(weight > 1e-6, pixels / weight, np.nan)
-        return pixels.astype(self.dtype)
+        return pixels, weight
 
 
 def _along(matrix: NDArray[np.float64], pixels: Array, axis: int) -> Array:
@@ -329,6 +368,11 @@ def _weights(old: int, new: int, start: int, stop: int) -> tuple[int, NDArray[np
     weights : ndarray, (stop − start, indices needed)
         Each row sums to 1.
     """
+    if (stop - start) * ((stop - start) * old / new + 2) > _MAX_WEIGHTS:
+        raise ContainerError(
+            f"read procedures: resample: found an axis of {old} that becomes {new}, which does "
+            "not fit into memory; read a part"
+        )
     points = np.arange(start, stop)
     if new <= old:
         low, high = points * old / new, (points + 1) * old / new

@@ -8,6 +8,7 @@ of containers.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from pipeline.layout import INTERLEAVES, envi_code
 #: Endings of data files, tried in this order after the bare name.
 DATA_ENDINGS: Final = ("", ".raw", ".dat", ".img", ".bil", ".bip", ".bsq", ".envi", ".bin", ".sli")
 #: A header of more bytes than this is none.
-MAX_HEADER: Final = 64 << 20
+MAX_HEADER: Final = 4 << 20
 
 Cube = NDArray[Any]
 Fields = Header | Mapping[str, Any] | Iterable[tuple[str, Any]]
@@ -68,7 +69,10 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     """
     where = Path(path)
     try:
-        size = where.stat().st_size
+        about = where.stat()
+        size = about.st_size
+        if not stat.S_ISREG(about.st_mode):
+            raise HeaderError(f"{where}: cannot be read (no regular file)")
         if size > MAX_HEADER:
             raise HeaderError(f"{where}: found {size} bytes, allowed for a header are {MAX_HEADER}")
         data = where.read_bytes()
@@ -186,6 +190,8 @@ def open_envi(path: str | os.PathLike[str]) -> EnviFile:
     header_path = given if given.suffix.casefold() == ".hdr" else find_header(given)
     header = read_header(header_path)
     data = find_data(header_path) if header_path == given else given
+    if not data.is_file():
+        raise ContainerError(f"{data}: cannot be read (no regular file)")
     try:
         with data.open("rb") as file:
             size = os.fstat(file.fileno()).st_size

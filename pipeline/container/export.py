@@ -137,8 +137,13 @@ def export(
             if (place / name).exists():
                 raise ContainerError(f"{place / name}: exists, allowed is a folder without it")
         clipped = _write(place / "data.img", cube, indices, dtype, chosen, progress)
-        _copy_entries(path, place, references=chosen == "raw" and "read procedures" in header)
-        (place / "data.hdr").write_bytes(header.encode())
+        try:
+            _copy_entries(path, place, references=chosen == "raw" and "read procedures" in header)
+            (place / "data.hdr").write_bytes(header.encode())
+        except BaseException:
+            for name in ("data.hdr", "data.img"):
+                (place / name).unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise StorageError(f"{place}: cannot be written ({error.strerror})") from error
     return Exported(place / "data.hdr", place / "data.img", shape, clipped)

@@ -140,7 +140,8 @@ _ALIAS_SPECS: Final = {
 
 _INT: Final = re.compile(r"[+-]?[0-9]{1,19}\Z")
 _FLOAT: Final = re.compile(
-    r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\Z|[+-]?(nan|inf|infinity)\Z", re.IGNORECASE
+    r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\Z|[+-]?(nan|inf|infinity)\Z",
+    re.IGNORECASE,
 )
 _TIME: Final = re.compile(
     r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})"

@@ -11,12 +11,51 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.container.finishing import GrownEnvi
 from pipeline.container.header import Header
 from pipeline.container.journal import Journal, Kind
 from pipeline.container.partial import grown_file
 from pipeline.container.sink_io import GrownFile, bytes_of, crc32, read_at
 from pipeline.container.space import Reserve
+
+
+class GrownRows:
+    """Rows of a grown BIL file, read as they are asked for; nothing of it stays in memory.
+
+    Parameters
+    ----------
+    fd : int
+        Open file.
+    size : int
+        Bytes that count.
+    header : Header
+        Of its ENVI entry: samples, bands and data type.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        ``(rows, samples, bands)``.
+    dtype : numpy.dtype
+    """
+
+    def __init__(self, fd: int, size: int, header: Header) -> None:
+        self.dtype = header.dtype
+        self._fd = fd
+        self._row_bytes = header.samples * header.bands * self.dtype.itemsize
+        self.shape = (size // self._row_bytes, header.samples, header.bands)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Read consecutive rows: (rows, samples, bands)."""
+        start, stop, _ = rows.indices(len(self))
+        data = read_at(self._fd, max(stop - start, 0) * self._row_bytes, start * self._row_bytes)
+        _, samples, bands = self.shape
+        return np.frombuffer(data, self.dtype).reshape(-1, bands, samples).transpose(0, 2, 1)
 
 
 class GrowingFiles:
@@ -71,10 +110,10 @@ class GrowingFiles:
             number = self._streams[name]
             self._journal.add(Kind.GROWN, at, len(view), crc32(view), stream=number)
 
-    def read(self, name: str) -> bytes:
-        """Read all that was appended under a name."""
+    def rows(self, name: str, header: Header) -> GrownRows | None:
+        """Give what was appended under a name as rows of a cube; None where nothing was."""
         file = self._files.get(name)
-        return b"" if file is None else read_at(file.fd, file.size, 0)
+        return None if file is None else GrownRows(file.fd, file.size, header)
 
     def entries(self, specs: Mapping[str, GrownEnvi]) -> list[tuple[str, Header, int, int]]:
         """Give entry, header, file descriptor and size (bytes) of what grew by these specs."""

@@ -191,7 +191,7 @@ def _items(inner: str) -> list[str]:
                 parts.append(inner[start : mark.start()])
                 start = mark.end()
         parts.append(inner[start:])
-    return [re.sub(r"\s*\n\s*", " ", part.strip()) for part in parts]
+    return [" ".join(filter(None, map(str.strip, part.split("\n")))) for part in parts]
 
 
 def written(name: str, spec: FieldSpec | None, content: Content) -> str:
@@ -227,7 +227,7 @@ def structural_problem(key: str, value: Value) -> str | None:
     """Say what is wrong with the value of a structural field; None for all others."""
     if key not in STRUCTURE:
         return None
-    found = f"found {value!r}" if not isinstance(value, str) else f"found {value[:60]!r}"
+    found = f"found {value!r:.60}" if not isinstance(value, str) else f"found {value[:60]!r}"
     if key == "file type":
         return None if isinstance(value, str) else f"{found}, allowed is one text"
     if key == "interleave":

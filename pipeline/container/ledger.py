@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -36,6 +36,11 @@ COLUMNS: Final = (
 )
 #: The first line of the file.
 CSV_HEADER: Final = (",".join(COLUMNS) + "\n").encode()
+
+#: Lines of a piece of :func:`csv_pieces`.
+PIECE_LINES: Final = 4096
+#: A longer line (bytes) is none of a ledger.
+_MAX_LINE: Final = 1 << 16
 
 _STATUS: Final = {int(s): s.text for s in LineStatus}
 _REASON: Final = {int(r): r.text for r in LossReason}
@@ -86,7 +91,37 @@ def _integers(column: Any, empty: int | None = None) -> list[str]:
     return ["" if value == empty else str(value) for value in column.tolist()]
 
 
-def decode_csv(data: bytes, *, where: str = "Metadata/lines.csv") -> LedgerRows:
+def csv_pieces(chunks: Iterable[bytes], *, where: str = "Metadata/lines.csv") -> Iterator[bytes]:
+    """Part the text of a ledger of any length into some thousand lines each.
+
+    Yields
+    ------
+    bytes
+        Whole lines with the column names in front.
+
+    Raises
+    ------
+    ContainerError
+        When a line is longer than any row can be.
+    """
+    names = b""
+    rest = b""
+    for chunk in chunks:
+        rest += chunk
+        if not names:
+            names, newline, rest = rest.partition(b"\n")
+            if not newline:
+                names, rest = b"", names
+        body, newline, rest = rest.rpartition(b"\n")
+        if max(len(names), len(rest)) > _MAX_LINE:
+            raise ContainerError(f"{where}: found a line of more than {_MAX_LINE} bytes")
+        lines = body.split(b"\n") if newline else []
+        for at in range(0, len(lines), PIECE_LINES):
+            yield names + b"\n" + b"\n".join(lines[at : at + PIECE_LINES]) + b"\n"
+    yield (names or rest) + b"\n" + (rest if names else b"")
+
+
+def decode_csv(data: bytes, *, where: str = "Metadata/lines.csv", before: int = 0) -> LedgerRows:
     """Read ``Metadata/lines.csv``.
 
     Parameters
@@ -94,6 +129,10 @@ def decode_csv(data: bytes, *, where: str = "Metadata/lines.csv") -> LedgerRows:
     data : bytes
         The whole file. Columns may stand in any order; unknown ones are passed over, missing
         ones leave what :func:`pipeline.layout.ledger_rows` gives.
+    where : str
+        What the messages call it.
+    before : int
+        Rows that stand in front of these in the file, for the messages.
 
     Returns
     -------
@@ -112,7 +151,7 @@ def decode_csv(data: bytes, *, where: str = "Metadata/lines.csv") -> LedgerRows:
     if not table or "line" not in table[0]:
         raise ContainerError(f"{where}: found no column names, allowed are {', '.join(COLUMNS)}")
     names, body = table[0], table[1:]
-    for number, row in enumerate(body, 2):
+    for number, row in enumerate(body, 2 + before):
         if len(row) != len(names):
             raise ContainerError(
                 f"{where}:{number}: found {len(row)} values, allowed are {len(names)}"
@@ -135,7 +174,7 @@ def decode_csv(data: bytes, *, where: str = "Metadata/lines.csv") -> LedgerRows:
             rows[field] = values
         except (ValueError, KeyError, OverflowError):
             raise ContainerError(
-                f"{where}:{number + 2}: {name}: found {row[at][:40]!r}, "
+                f"{where}:{number + 2 + before}: {name}: found {row[at][:40]!r}, "
                 f"allowed is {_ALLOWED.get(name, 'a number')}"
             ) from None
     return rows
@@ -168,7 +207,8 @@ def _real(text: str) -> float:
 def _time(text: str) -> int:
     if not text:
         return 0
-    if not text.endswith("Z") or not text[:4].isdigit():
+    zoned = "+" in text or "-" in text[10:] or "Z" in text[:-1]
+    if not text.endswith("Z") or zoned or not text[:4].isdigit():
         raise ValueError(text)
     moment = np.datetime64(text[:-1], "ns")
     # A year beyond what 64 bits of nanoseconds hold wraps around silently.

@@ -66,8 +66,12 @@ class LedgerStore:
     def rows(self, first_line: int, count: int) -> LedgerRows:
         """Read the rows of stored lines, without the gaps among them."""
         where = np.frombuffer(read_at(self._index.fd, 8 * count, 8 * first_line), "<i8")
-        parts = [np.frombuffer(read_at(self._rows.fd, _ROW, int(i) * _ROW), LEDGER_DTYPE)
-                 for i in where]  # fmt: skip
+        breaks = np.flatnonzero(np.diff(where) != 1) + 1
+        parts = [
+            np.frombuffer(read_at(self._rows.fd, len(run) * _ROW, int(run[0]) * _ROW), LEDGER_DTYPE)
+            for run in np.split(where, breaks)
+            if len(run)
+        ]
         return np.concatenate(parts) if parts else np.empty(0, LEDGER_DTYPE)
 
     def pieces(self) -> Iterator[LedgerRows]:

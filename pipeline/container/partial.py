@@ -118,6 +118,6 @@ def read_note(data: bytes, where: str) -> StreamNote:
             )
             for entry, spec in about["growing"].items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ContainerError(f"{where}: found no note of a capture ({error})") from error
     return StreamNote(header, growing)

@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.container.cube import Box, Cropped, Cube, Flipped, Merged, Resampled, Turned
+import numpy as np
+
+from pipeline.container.cube import Array, Box, Cropped, Cube, Flipped, Merged, Resampled, Turned
 from pipeline.errors import ContainerError
 
 #: The five forms of ``rotate``.
@@ -25,6 +27,8 @@ ROTATIONS: Final = (
 )
 #: An axis that resample or merge makes longer than this is a mistake.
 MAX_POINTS: Final = 1 << 24
+#: More procedures than this are a mistake, or meant to exhaust the reader.
+MAX_PROCEDURES: Final = 100
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,7 @@ _RANGES: Final = re.compile(
     r"\{\s*" + r"\s*,\s*".join([r"([0-9]{1,18})\s*:\s*([0-9]{1,18})"] * 3) + r"\s*\}\Z"
 )
 _SIZES: Final = re.compile(r"\{\s*" + r"\s*,\s*".join([r"([0-9]{1,18})"] * 3) + r"\s*\}\Z")
-_OTHER: Final = re.compile(
-    r"(.+?)\s*:\s*([+-]?[0-9]{1,18})(?:\s*:\s*([+-]?[0-9]{1,18}))?\Z", re.DOTALL
-)
+_OFFSET: Final = re.compile(r"[+-]?[0-9]{1,18}\Z")
 _NAME: Final = re.compile(r"[\w.-]+\Z")
 
 
@@ -86,6 +88,10 @@ def parse_procedures(items: Sequence[str]) -> list[Procedure]:
     ContainerError
         Naming the item and what is allowed.
     """
+    if len(items) > MAX_PROCEDURES:
+        raise ContainerError(
+            f"read procedures: found {len(items)} of them, allowed are {MAX_PROCEDURES}"
+        )
     return [_parse(item.strip()) for item in items if item.strip()]
 
 
@@ -116,12 +122,11 @@ def _parse(item: str) -> Procedure:
 
 
 def _other(item: str, part: str) -> tuple[str, int, int]:
-    found = _OTHER.match(part)
-    if found is None:
-        raise ContainerError(
-            f"read procedures: found {_short(item)}, allowed in merge are ID:dx:dy"
-        )
-    return found[1], int(found[2]), int(found[3] or 0)
+    for offsets in (2, 1):  # D4.1 has one or two of them
+        name, *numbers = (piece.strip() for piece in part.rsplit(":", offsets))
+        if name and len(numbers) == offsets and all(map(_OFFSET.match, numbers)):
+            return name, int(numbers[0]), int(numbers[1]) if offsets == 2 else 0
+    raise ContainerError(f"read procedures: found {_short(item)}, allowed in merge are ID:dx:dy")
 
 
 def _short(text: str) -> str:
@@ -163,6 +168,8 @@ def lay_over(
                 if cube.dtype.kind == "c":
                     raise ContainerError("read procedures: resample: found complex data")
                 _bounded("resample", (lines, samples, bands), cube)
+                if fill is not None and cube.dtype.kind in "iu":
+                    cube = _without(cube, fill)
                 cube = Resampled(cube, (lines, samples, bands))
             case Rotate("clockwise" | "counterclockwise" as form):
                 cube = Turned(cube, clockwise=form == "clockwise")
@@ -181,6 +188,16 @@ def lay_over(
             case Microservice(name):
                 cube = microservice(name, cube)
     return cube
+
+
+def _without(cube: Cube, ignored: int | float) -> Cube:
+    """Give integer pixels as floating point with NaN for what is to be ignored."""
+    dtype = np.result_type(cube.dtype, np.float32)
+
+    def known(pixels: Array, box: Box) -> Array:
+        return np.where(pixels == np.asarray(ignored, pixels.dtype), np.nan, pixels.astype(dtype))
+
+    return cube.map(known, name=cube.name, dtype=dtype)
 
 
 def _bounded(name: str, shape: tuple[int, int, int], below: Cube) -> None:

@@ -8,18 +8,28 @@ ZIP layout, cubes and the ledger; nothing of how files are written.
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.container.cube import Array, Cube, Stored
-from pipeline.container.envi import EnviFile, find_data, find_header, open_envi, read_header, view
+from pipeline.container.envi import (
+    MAX_HEADER,
+    EnviFile,
+    find_data,
+    find_header,
+    open_envi,
+    read_header,
+    view,
+)
 from pipeline.container.header import Header
-from pipeline.container.ledger import decode_csv
+from pipeline.container.ledger import csv_pieces, decode_csv
 from pipeline.container.microservices import lay_microservice
 from pipeline.container.procedures import Microservice, lay_over, parse_procedures
 from pipeline.container.references import Reference, Reflectance, make_reference
@@ -32,6 +42,10 @@ from pipeline.reflectance import Correction
 
 #: Values that a block of a read may hold: bounds what lies between file and result.
 _BLOCK_VALUES = 1 << 21
+#: Cubes that one file may merge, with those that they merge in turn.
+_MAX_MERGED: Final = 256
+#: Bytes of a thumbnail that are read at once.
+_MAX_PICTURE: Final = 64 << 20
 #: References that are no counts of the cube's bands and samples.
 _NO_REFERENCE = ("pca_basis", "pca_mean")
 
@@ -64,14 +78,25 @@ class Container:
         What is odd about the file, as far as it has been read.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, _within: tuple[Path, ...] = ()) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        _within: tuple[Path, ...] = (),
+        _merged: list[Path] | None = None,
+    ) -> None:
         self.path = Path(path)
         self._within = _within
+        self._merged: list[Path] = [] if _merged is None else _merged  # one for the whole tree
         self._archive: Archive | None = None
         self._raw: Array | None = None
         self.warnings: list[str] = []
-        if not self.path.is_file():
-            found = "a folder" if self.path.is_dir() else "no such file"
+        try:
+            is_file, is_folder = self.path.is_file(), self.path.is_dir()
+        except (OSError, ValueError) as error:
+            raise ContainerError(f"{str(self.path)[:200]}: cannot be read ({error})") from None
+        if not is_file:
+            found = "a folder" if is_folder else "no such file"
             raise ContainerError(f"{self.path}: found {found}, allowed are .hsi and ENVI files")
         if self.path.name.endswith(".partial"):
             raise ContainerError(
@@ -177,12 +202,34 @@ class Container:
         if self._archive is None or self._archive.get("Metadata/lines.csv") is None:
             return ledger_rows(0)
         where = f"{self.path}: Metadata/lines.csv"
-        return decode_csv(self._archive.read("Metadata/lines.csv"), where=where)
+        entry = self._archive.entry("Metadata/lines.csv")
+        crc = 0
+
+        def chunks(archive: Archive) -> Iterator[bytes]:
+            nonlocal crc
+            for chunk in archive.chunks(entry.name):
+                crc = zlib.crc32(chunk, crc)
+                yield chunk
+
+        # A row a line and one a gap: many more are no record of this cube.
+        allowed = 2 * self.header.lines + (1 << 20)
+        parts: list[LedgerRows] = []
+        count = 0
+        for piece in csv_pieces(chunks(self._archive), where=where):
+            parts.append(decode_csv(piece, where=where, before=count))
+            count += len(parts[-1])
+            if count > allowed:
+                raise ContainerError(f"{where}: found more than {allowed} rows")
+        if crc != entry.crc:
+            raise ContainerError(f"{where}: its bytes do not match its CRC-32")
+        return np.concatenate(parts)
 
     @property
     def thumbnail(self) -> bytes:
         """The bytes of ``thumbnail.jpg``; empty where there is none."""
-        return self.entry("thumbnail.jpg") if "thumbnail.jpg" in self.entries else b""
+        if self._archive is None or "thumbnail.jpg" not in self._archive:
+            return b""
+        return self._archive.read("thumbnail.jpg", limit=_MAX_PICTURE)
 
     def entry(self, name: str) -> bytes:
         """Give the bytes of a whole (small) entry.
@@ -243,7 +290,7 @@ class Container:
             stem = name.removesuffix(".hdr")
             if folder != "Reference" or stem == name or stem in _NO_REFERENCE:
                 continue
-            if f"Reference/{stem}.envi" not in self.entries:
+            if self._archive is None or f"Reference/{stem}.envi" not in self._archive:
                 self.warnings.append(f"{entry} has no Reference/{stem}.envi beside it")
                 continue
             header, raw = self.reference_cube(stem)
@@ -289,6 +336,8 @@ class Container:
         """
         procedures = parse_procedures(self.read_procedures)
         header = self.header
+        if not self._within:
+            self._merged.clear()
         cube: Cube = Stored(self.raw, wavelengths=header.wavelength_nm, fwhm=header.fwhm_nm)
         services = {p.name for p in procedures if isinstance(p, Microservice)}
         # Both start from the stored integers and bring their own scale.
@@ -371,7 +420,7 @@ class Container:
 
     def _entry_header(self, name: str) -> Header:
         assert self._archive is not None
-        data = self._archive.read(f"{name}.hdr", limit=64 << 20)
+        data = self._archive.read(f"{name}.hdr", limit=MAX_HEADER)
         return Header.parse(data, where=f"{self.path}: {name}.hdr")
 
     def _map(self, name: str, header: Header) -> Array:
@@ -406,7 +455,13 @@ class Container:
             )
         if other in within or len(within) > 16:
             raise ContainerError(f"read procedures: merge: found {name[:60]!r} merged into itself")
-        return Container(other, _within=within).cube
+        if len(self._merged) >= _MAX_MERGED:
+            raise ContainerError(
+                f"read procedures: merge: found more than {_MAX_MERGED} cubes, those of the merged "
+                "files included"
+            )
+        self._merged.append(other)
+        return Container(other, _within=within, _merged=self._merged).cube
 
 
 def _is_envi(path: Path) -> bool:

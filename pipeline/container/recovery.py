@@ -13,25 +13,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.container.finishing import GrownEnvi, Tail, publish, settle, write_tail
+from pipeline.container.growing import GrownRows
 from pipeline.container.header import Header
 from pipeline.container.ledger_store import LedgerStore
 from pipeline.container.partial import PARTIAL, beside_of, partial_of
 from pipeline.container.repack import undo_append
 from pipeline.container.salvage import Salvage, salvage
-from pipeline.container.sink_io import lock_file, read_at, storage_error
+from pipeline.container.sink_io import lock_file, storage_error
 from pipeline.container.zip_writer import ZipWriter
 from pipeline.container.zipfile_layout import scan
 from pipeline.errors import ContainerError
 from pipeline.layout import lost_count
 
 #: ``(lines, samples, bands)`` picture, wavelengths in nm or None, whether it is reflectance.
-Thumbnail = Callable[[NDArray[Any], NDArray[np.float64] | None, bool], bytes]
+Thumbnail = Callable[[GrownRows, NDArray[np.float64] | None, bool], bytes]
 
 
 @dataclass(frozen=True)
@@ -232,10 +232,9 @@ def _thumbnail(
         return {}
     _, header, fd, size = preview
     try:
-        rows = np.frombuffer(read_at(fd, size, 0), header.dtype)
-        strip = rows.reshape(-1, header.bands, header.samples).transpose(0, 2, 1)
+        rows = GrownRows(fd, size, header)
         scaled = header.number("reflectance scale factor")
-        return {"thumbnail.jpg": make(strip, header.wavelength_nm, scaled is not None)}
+        return {"thumbnail.jpg": make(rows, header.wavelength_nm, scaled is not None)}
     except Exception as error:  # a picture must not cost the lines
         found.warnings.append(f"thumbnail.jpg is left out: {error}")
         return {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ from pipeline.layout import LedgerRows, LineStatus
 from pipeline.reflectance import Correction, correction
 
 Float32 = NDArray[np.float32]
+#: Values of a reference that are averaged at once.
+_BLOCK_VALUES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,9 @@ def make_reference(header: Header, raw: NDArray[Any]) -> Reference:
         raise ReferenceMismatchError("reference: found complex data, allowed are real counts")
     total = np.zeros((samples, bands), np.float64)
     with np.errstate(all="ignore"):
-        for line in range(lines):
-            total += scale(raw[line : line + 1], header, dtype="f8")[0]
+        step = max(1, _BLOCK_VALUES // (samples * bands))
+        for line in range(0, lines, step):
+            total += scale(raw[line : line + step], header, dtype="f8").sum(axis=0)
         mean = np.ascontiguousarray((total / lines).T, np.float32)
     frames = None
     if header.get("reference") == "snapshot":

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from pipeline.container import zip_records as zr
 from pipeline.container.sink_io import (
@@ -216,6 +216,21 @@ def _central_records(archive: Archive) -> list[zr.Record]:
     return records
 
 
+def _ends_at(file: BinaryIO, size: int) -> bool:
+    """Say whether a ZIP file of so many bytes ends there: nothing else may be cut."""
+    start = max(0, size - zr.END.size - 0xFFFF)
+    file.seek(start)
+    tail = file.read(size - start)
+    at = tail.rfind(zr.END_MAGIC)
+    while at >= 0:
+        if at + zr.END.size <= len(tail):
+            *_, comment = zr.END.unpack_from(tail, at)
+            if at + zr.END.size + comment == len(tail):
+                return True
+        at = tail.rfind(zr.END_MAGIC, 0, at)
+    return False
+
+
 def undo_append(path: Path) -> bool:
     """Take back an addition that was interrupted; False where there is none.
 
@@ -229,8 +244,8 @@ def undo_append(path: Path) -> bool:
         text = marker.read_text()
     except FileNotFoundError:
         return False
-    except OSError as error:
-        raise ContainerError(f"{marker}: cannot be read ({error.strerror})") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ContainerError(f"{marker}: cannot be read ({error})") from error
     try:
         size = int(text)
         if text:
@@ -238,6 +253,10 @@ def undo_append(path: Path) -> bool:
                 if not lock_file(file.fileno()):
                     raise ContainerError(f"{path}: another process is adding to it")
                 if 0 < size < os.fstat(file.fileno()).st_size:
+                    if not _ends_at(file, size):
+                        raise ContainerError(
+                            f"{marker}: found {size}, where no ZIP file ends; nothing was changed"
+                        )
                     file.truncate(size)
                     os.fsync(file.fileno())
     except ValueError:

@@ -85,6 +85,16 @@ def select(
     ContainerError
         When a selection is out of range, or the result does not fit into memory.
     """
+    try:
+        return _select(cube, chosen, block_values)
+    except (MemoryError, RecursionError):
+        raise ContainerError(
+            f"read: {cube.shape} lines, samples, bands with these procedures do not fit into "
+            "memory; read a part, or use blocks()"
+        ) from None
+
+
+def _select(cube: Cube, chosen: tuple[Selection, Selection, Selection], block_values: int) -> Array:
     resolved = [
         resolve(name, part, size)
         for name, part, size in zip(_AXES, chosen, cube.shape, strict=True)

@@ -27,7 +27,7 @@ from pipeline.container.finishing import (
     settle,
     write_tail,
 )
-from pipeline.container.growing import GrowingFiles
+from pipeline.container.growing import GrowingFiles, GrownRows
 from pipeline.container.header import Header
 from pipeline.container.journal import Journal, Kind
 from pipeline.container.ledger_store import LedgerStore, refused_row
@@ -294,9 +294,15 @@ class ContainerWriter:
             raise storage_error(self.partial, error) from error
         return np.frombuffer(data, header.dtype).reshape(lines, header.bands, header.samples)
 
-    def grown(self, name: str) -> bytearray:
-        """Read all that was appended under a name; meant for what is small (the preview)."""
-        return bytearray(self._grown.read(name))
+    def rows_back(self, first_line: int, lines: int) -> LedgerRows:
+        """Read the ledger rows of stored lines, without the gaps among them; a copy."""
+        with self._lock:
+            return self._ledger.rows(first_line, lines).copy()
+
+    def grown(self, entry: str) -> GrownRows | None:
+        """Give what has grown so far for an entry of ``growing``, to be read row by row."""
+        spec = self._growing.get(entry)
+        return None if spec is None else self._grown.rows(spec.grown, spec.header)
 
     # -- syncing ---------------------------------------------------------------------------
 

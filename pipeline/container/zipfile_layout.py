@@ -10,9 +10,10 @@ the ZIP records and the error tree; nothing of headers or of what the entries me
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,8 +23,8 @@ from pipeline.container import zip_records as zr
 from pipeline.container.entry_names import canonical_names
 from pipeline.errors import ContainerError
 
-#: A central directory of more bytes than this is hostile (two million entries).
-_MAX_DIRECTORY: Final = 256 << 20
+#: A central directory of more bytes than this is hostile (two hundred thousand entries).
+_MAX_DIRECTORY: Final = 16 << 20
 #: DEFLATE cannot expand further than this (RFC 1951: 258 bytes from 2 bits), plus block heads.
 _MAX_EXPANSION: Final = 1040
 _CHUNK: Final = 1 << 20
@@ -90,6 +91,7 @@ class Archive:
         self.directory_bytes = 0
         self.shift = 0
         self._decoded: dict[str, BinaryIO] = {}
+        self._folded = {name.casefold(): entry for name, entry in reversed(entries.items())}
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.get(name) is not None
@@ -114,10 +116,7 @@ class Archive:
     def get(self, name: str) -> Entry | None:
         """Find an entry by name, in any case if there is none in this one."""
         found = self.entries.get(name)
-        if found is None:
-            folded = name.casefold()
-            found = next((e for n, e in self.entries.items() if n.casefold() == folded), None)
-        return found
+        return self._folded.get(name.casefold()) if found is None else found
 
     def entry(self, name: str) -> Entry:
         """Find an entry by name.
@@ -244,6 +243,8 @@ def scan(path: str | os.PathLike[str]) -> Archive:
     """
     file_path = Path(path)
     try:
+        if not stat.S_ISREG(file_path.stat().st_mode):  # opening a pipe would wait for ever
+            raise ContainerError(f"{file_path}: cannot be read (no regular file)")
         with file_path.open("rb") as file:
             return _scan(file, file_path)
     except OSError as error:
@@ -276,9 +277,19 @@ def _scan(file: BinaryIO, path: Path) -> Archive:
             warnings.append(f"{name} stands twice in the file: the last one counts")
             del entries[name]
         entries[name] = entry
+    _check_overlaps(entries.values(), where)
     archive = Archive(path, entries, warnings)
     archive.directory_offset, archive.directory_bytes, archive.shift = start, length, shift
     return archive
+
+
+def _check_overlaps(entries: Iterable[Entry], where: str) -> None:
+    """Refuse entries that share bytes: no program writes them, and they multiply when decoded."""
+    end, before = 0, ""
+    for entry in sorted(entries, key=lambda entry: entry.header_offset):
+        if entry.header_offset < end:
+            raise ContainerError(f"{where}: {entry.name}: found it to overlap with {before}")
+        end, before = entry.offset + entry.stored_size, entry.name
 
 
 def _directory(file: BinaryIO, size: int, where: str) -> tuple[int, int, int, int]:
@@ -352,6 +363,10 @@ def _locate(
         )
     if local.name != record.name:
         warnings.append(f"{name} is called {local.name!r} in its own header")
+    if local.method != record.method:
+        warnings.append(
+            f"{name} has method {local.method} in its own header, {record.method} in the directory"
+        )
     if record.flags & zr.FLAG_DESCRIPTOR:
         warnings.append(f"{name} has a data descriptor")
     if record.method == zr.STORED and record.size != record.stored_size:
