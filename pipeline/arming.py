@@ -40,6 +40,7 @@ from pipeline.session import Session, require
 from pipeline.spectral import SpectralAxis, spectral_axis
 from pipeline.stages.pca import STEP
 from pipeline.stream.messages import CameraInfo
+from pipeline.stream.security import check_endpoint
 
 Warn = Callable[[str], None]
 
@@ -69,6 +70,7 @@ class Plan:
     header: Header
     engine: EnginePlan
     store: str
+    gaps: str
     final: Path
     explicit: bool
     camera_file: str
@@ -90,7 +92,7 @@ class Plan:
         """
         header = _header(self.rig, self.info, self.axis, self.references, times, self.store, [])
         header.set("lines lost", lost)
-        header.set("gaps", self.rig.stream.gaps)
+        header.set("gaps", self.gaps)
         if errors:
             header.set("errors", [sanitise(text, in_list=True) for text in errors])
         elif "errors" not in header:
@@ -117,6 +119,22 @@ def refuse_existing(out: Path | None) -> None:
         raise ConfigError(f"--out {out}: its folder does not exist")
 
 
+def refuse_preview_endpoint(rig: Rig) -> None:
+    """Refuse a preview endpoint that is none, or that needs keys which are not there.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not rig.output.preview_endpoint:
+        return
+    try:
+        check_endpoint(rig.output.preview_endpoint, rig.stream.curve, rig.stream.insecure)
+    except ConfigError as error:
+        text = str(error).replace("[stream] endpoint", "[output] preview_endpoint")
+        raise ConfigError(text) from None
+
+
 def arm_references(
     rig: Rig, info: CameraInfo, session: Session, base: Path, bus: EventBus, warn: Warn
 ) -> ReferenceSet:
@@ -136,9 +154,10 @@ def arm_references(
             found[kind] = take(session, info, kind, rig.references.lines, bus)
         elif where:
             said: list[str] = []
-            found[kind] = load(kind, where, base, info, said)
+            loaded = load(kind, where, base, info, said)
+            found[kind] = loaded
             if kind == "white":
-                found["white_black"] = load_white_black(where, base, info)
+                found["white_black"] = load_white_black(loaded, info)
             for text in said:
                 warn(text)
         elif kind in info.references:
@@ -162,7 +181,9 @@ def arm_references(
         panel = [float(v) for v in values] if len(values) > 1 else float(values[0])
     if isinstance(panel, (str, float, int)):
         panel = panel_reflectance(panel, settle_axis(rig, info, base, warn), base)[0]
-    references = ReferenceSet(found["white"], found["black"], found["white_black"], panel)
+    references = ReferenceSet(
+        found["white"], found["black"], found["white_black"], panel, rig.references.panel_name
+    )
     for text in check_pair(references):
         warn(text)
     return references
@@ -259,14 +280,33 @@ def plan_capture(
     rig: Rig,
     info: CameraInfo,
     references: ReferenceSet,
+    *,
     base: Path,
     out: Path | None,
     lines: int,
     seconds: float,
     block_lines: int,
+    gaps: str,
     warn: Warn,
 ) -> Plan:
     """Settle everything else, and refuse what cannot work.
+
+    Parameters
+    ----------
+    rig, info, references
+        The rig file, the armed camera, its references.
+    base : Path
+        Folder that relative paths count from.
+    out : Path or None
+        The file that the user named.
+    lines, seconds
+        What the user asked for; 0: until stopped.
+    block_lines : int
+        The most lines of a block, as the driver said.
+    gaps : {"fill", "skip"}
+        What the driver does with lost lines.
+    warn : callable
+        Receives one sentence.
 
     Raises
     ------
@@ -289,7 +329,6 @@ def plan_capture(
     for text in said:
         warn(text)
     folder = Path(rig.output.folder).expanduser()
-    folder = folder if folder.is_absolute() else base / folder
     final = out or folder / (file_name(rig.output.name, rig, now) + ".hsi")
     if out is None:
         try:
@@ -330,7 +369,18 @@ def plan_capture(
         more["Metadata/original comments.txt"] = ("\n".join(info.comments) + "\n").encode()
     name = camera_file(str(header.get("sensor type", info.sensor_type)))
     return Plan(
-        rig, info, axis, references, header, engine, store, final, out is not None, name, more
+        rig=rig,
+        info=info,
+        axis=axis,
+        references=references,
+        header=header,
+        engine=engine,
+        store=store,
+        gaps=gaps,
+        final=final,
+        explicit=out is not None,
+        camera_file=name,
+        more_entries=more,
     )
 
 

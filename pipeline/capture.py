@@ -11,33 +11,36 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event as Flag
 
-import msgspec
 import numpy as np
 
-from pipeline.arming import Plan, arm_references, plan_capture, refuse_existing
+from pipeline.arming import (
+    Plan,
+    arm_references,
+    plan_capture,
+    refuse_existing,
+    refuse_preview_endpoint,
+)
 from pipeline.config import Rig
 from pipeline.container.writer import ContainerWriter
 from pipeline.container.zipfile_layout import scan
-from pipeline.describe import Times, camera_description
+from pipeline.describe import Times
 from pipeline.engine import Engine, make_engine, preview_levels
-from pipeline.errors import ConfigError, StorageError, SwathError
-from pipeline.events import Armed, Arming, EventBus, Failed, Finished, Loss, Progress, Warned
-from pipeline.layout import LineStatus, LossReason
+from pipeline.errors import ConfigError, StorageError, StreamError, SwathError
+from pipeline.events import Armed, Arming, EventBus, Failed, Finished, Loss, Warned
+from pipeline.layout import LedgerRows, LineStatus, LossReason
 from pipeline.live import LivePreview
-from pipeline.products import finished_entries, growing_entries
+from pipeline.pace import Pace
+from pipeline.products import finished_entries, growing_entries, starting_entries
+from pipeline.rig_commands import run_commands
 from pipeline.session import Session
 from pipeline.sink import Sink
 from pipeline.stream.preview import PreviewPublisher
-
-#: Pace of progress events, s.
-PROGRESS_S = 0.25
 
 
 @dataclass
@@ -142,6 +145,7 @@ class _Capture:
     ) -> CaptureResult:
         """Arm, record, finish."""
         refuse_existing(out)
+        refuse_preview_endpoint(self.rig)
         session = Session(
             self.rig,
             rig_path=self.rig_path,
@@ -163,12 +167,13 @@ class _Capture:
                 self.rig,
                 info,
                 references,
-                self.base,
-                out,
-                lines,
-                seconds,
-                session.block_lines,
-                self.warn,
+                base=self.base,
+                out=out,
+                lines=lines,
+                seconds=seconds,
+                block_lines=session.block_lines,
+                gaps=session.gaps,
+                warn=self.warn,
             )
             self.bus.emit(Arming(text="stages"))
             with make_engine(plan.engine) as engine, self._live_preview(plan) as live:
@@ -184,7 +189,10 @@ class _Capture:
             yield None
             return
         stream = self.rig.stream
-        publisher = PreviewPublisher(endpoint, curve=stream.curve, insecure=stream.insecure)
+        try:
+            publisher = PreviewPublisher(endpoint, curve=stream.curve, insecure=stream.insecure)
+        except StreamError as error:
+            raise ConfigError(f"[output] preview_endpoint: {error}") from None
         factor = preview_levels(plan.info.samples)[0]
         live = LivePreview(publisher, capture=plan.final.stem, factor=factor, warn=self.warn)
         try:
@@ -201,45 +209,41 @@ class _Capture:
         lines: int,
         seconds: float,
     ) -> CaptureResult:
-        info, header = plan.info, plan.header
+        """Run the rig's commands around the scan, whatever becomes of it."""
         session.refuse_stopped()
-        self._command(self.rig.scan.before, "before")
-        writer = ContainerWriter(
-            plan.final,
-            header,
-            first={
-                **plan.references.entries(plan.axis),
-                f"Metadata/{plan.camera_file}.json": camera_description(info),
-                "Metadata/rig.json": msgspec.json.format(msgspec.json.encode(self.rig), indent=1),
-                **plan.more_entries,
-            },
-            explicit=plan.explicit,
-            expected_lines=lines or None,
-            growing=growing_entries(plan),
-        )
-        nm = plan.axis.wavelength if plan.axis.units != "Index" else None
-        self.bus.emit(
-            Armed(
-                driver=info.driver,
-                sensor_type=info.sensor_type,
-                bands=info.bands,
-                samples=info.samples,
-                data_type=info.data_type,
-                bit_depth=info.bit_depth,
-                file=str(plan.final),
-                backend=engine.backend,
-                why=engine.why,
-                store=plan.store,
-                serial=info.serial,
-                exposure_ms=info.exposure_ms,
-                fps=info.fps,
-                temperature_c=info.temperature_c,
-                wavelength_nm=None if nm is None else (float(nm.min()), float(nm.max())),
-                lines=lines,
-                seconds=seconds,
-                warnings=self.warnings,
+        try:
+            run_commands(self.rig.scan, "before", self.base, self.bus)
+            writer = ContainerWriter(
+                plan.final,
+                plan.header,
+                first=starting_entries(plan),
+                explicit=plan.explicit,
+                expected_lines=lines or None,
+                growing=growing_entries(plan),
             )
-        )
+            self.bus.emit(_armed(plan, engine, lines, seconds, self.warnings))
+            try:
+                return self._fill(session, plan, engine, writer, live, lines, seconds)
+            except BaseException:
+                if writer.lines == 0:
+                    writer.discard()
+                else:
+                    writer.abandon()
+                raise
+        finally:
+            self._command_after()
+
+    def _fill(
+        self,
+        session: Session,
+        plan: Plan,
+        engine: Engine,
+        writer: ContainerWriter,
+        live: LivePreview | None,
+        lines: int,
+        seconds: float,
+    ) -> CaptureResult:
+        """Move the scan into the file and finish it; the caller keeps what an error leaves."""
         assert session.ring is not None
         sink = Sink(
             writer,
@@ -255,7 +259,7 @@ class _Capture:
         began = time.monotonic()
         try:
             try:
-                self._scan(session, sink, writer, lines or info.lines or 0, lines, seconds)
+                self._scan(session, sink, writer, lines or plan.info.lines or 0, lines, seconds)
             except StorageError as error:
                 errors.append(str(error))
             except SwathError as error:
@@ -269,21 +273,16 @@ class _Capture:
                 sink.finish()
             except StorageError as error:
                 errors.append(str(error))
+            if sink.failure:
+                errors.append(sink.failure)
             if writer.lines == 0:
                 if not errors:
                     session.refuse_stopped()
                 raise errors_or_nothing(errors)
             times = Times(start, dt.datetime.now(dt.UTC))
             return self._finish(plan, engine, writer, sink, times, scanned, errors)
-        except BaseException:
-            sink.abort()
-            if writer.lines == 0:
-                writer.discard()
-            else:
-                writer.abandon()
-            raise
         finally:
-            self._command_after()
+            sink.abort()
 
     def _scan(
         self,
@@ -294,7 +293,7 @@ class _Capture:
         lines: int,
         seconds: float,
     ) -> None:
-        progress = _Pace(self.bus, writer, session, total or None)
+        progress = Pace(self.bus, writer, session, total or None)
         refused: StorageError | None = None
         for block in session.series("scan", lines=lines, seconds=seconds):
             if block is None:
@@ -311,14 +310,23 @@ class _Capture:
                 session.link.ack(block.header.series, block.header.seq)
             self.counted += int(rows["count"].sum(dtype=np.int64))
             if len(losses):
-                count = int(losses["count"].sum(dtype=np.int64))
-                self.lost += count
-                reason = LossReason(int(losses["reason"][0])).text
-                self.bus.emit(Loss(first_line=int(losses["line"][0]), count=count, reason=reason))
+                self.lost += int(losses["count"].sum(dtype=np.int64))
+                self._tell_losses(losses)
             progress.tick(self.counted, self.lost)
         progress.tick(self.counted, self.lost, force=True)
         if refused is not None:
             raise refused
+
+    def _tell_losses(self, losses: LedgerRows) -> None:
+        """Emit one event for each run of rows of the same reason."""
+        for run in np.split(losses, np.flatnonzero(np.diff(losses["reason"])) + 1):
+            self.bus.emit(
+                Loss(
+                    first_line=int(run["line"][0]),
+                    count=int(run["count"].sum(dtype=np.int64)),
+                    reason=LossReason(int(run["reason"][0])).text,
+                )
+            )
 
     def _finish(
         self,
@@ -347,7 +355,6 @@ class _Capture:
         size = file.stat().st_size
         status = 1 if errors else 3 if self.lost else 0
         rate = self.counted / scanned if scanned > 0 else 0.0
-        nm = plan.axis.wavelength if plan.axis.units != "Index" else None
         result = CaptureResult(
             file=str(file),
             lines=writer.lines,
@@ -381,87 +388,41 @@ class _Capture:
                     for n in names
                     if n.startswith("Reference/") and n.endswith(".envi") and "_std" not in n
                 ),
-                wavelength_nm=None if nm is None else (float(nm.min()), float(nm.max())),
+                wavelength_nm=plan.axis.ends_nm,
                 exit_status=status,
             )
         )
         return result
 
-    def _command(self, commands: list[str], which: str) -> None:
-        """Run the rig file's own commands (move the stage, switch the lamp)."""
-        for command in commands:
-            self.bus.emit(Arming(text=f"[scan] {which}: {command}"))
-            try:
-                done = subprocess.run(
-                    command,
-                    shell=True,
-                    cwd=self.base,
-                    timeout=self.rig.scan.command_timeout_s,
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    text=True,
-                    errors="replace",
-                    check=False,
-                )
-            except subprocess.TimeoutExpired:
-                raise ConfigError(
-                    f"[scan] {which}: {command!r} did not end within "
-                    f"{self.rig.scan.command_timeout_s:g} s"
-                ) from None
-            if done.returncode:
-                words = (done.stderr or done.stdout).strip().splitlines()
-                raise ConfigError(
-                    f"[scan] {which}: {command!r} ended with {done.returncode}"
-                    + (f": {words[-1]}" if words else "")
-                )
-
     def _command_after(self) -> None:
         try:
-            self._command(self.rig.scan.after, "after")
+            run_commands(self.rig.scan, "after", self.base, self.bus)
         except ConfigError as error:
             self.warn(str(error))
 
 
-class _Pace:
-    """Emits progress at a steady pace."""
-
-    def __init__(
-        self, bus: EventBus, writer: ContainerWriter, session: Session, total: int | None
-    ) -> None:
-        self._bus = bus
-        self._writer = writer
-        self._session = session
-        self._total = total
-        self._began = self._last = time.monotonic()
-        self._window: list[tuple[float, int]] = [(self._began, 0)]
-
-    def tick(self, lines: int, lost: int, *, force: bool = False) -> None:
-        """Tell where the scan stands, if it is time."""
-        now = time.monotonic()
-        if not force and now - self._last < PROGRESS_S:
-            return
-        self._last = now
-        self._window = [w for w in self._window if now - w[0] < 3.0][-16:] or [(self._began, 0)]
-        then, before = self._window[0]
-        self._window.append((now, lines))
-        rate = (lines - before) / (now - then) if now > then else 0.0
-        eta = (self._total - lines) / rate if self._total and rate > 0 else None
-        ring = self._session.ring
-        peer = self._session.link.peer
-        self._bus.emit(
-            Progress(
-                lines=lines,
-                total=self._total,
-                lost=lost,
-                seconds=now - self._began,
-                lines_per_second=rate,
-                bytes=self._writer.bytes,
-                free_seconds=self._writer.free_seconds(rate),
-                free_slots=None if ring is None else ring.free,
-                eta_s=eta,
-                temperature_c=None if peer is None else peer.temperature_c,
-            )
-        )
+def _armed(plan: Plan, engine: Engine, lines: int, seconds: float, warnings: list[str]) -> Armed:
+    info = plan.info
+    return Armed(
+        driver=info.driver,
+        sensor_type=info.sensor_type,
+        bands=info.bands,
+        samples=info.samples,
+        data_type=info.data_type,
+        bit_depth=info.bit_depth,
+        file=str(plan.final),
+        backend=engine.backend,
+        why=engine.why,
+        store=plan.store,
+        serial=info.serial,
+        exposure_ms=info.exposure_ms,
+        fps=info.fps,
+        temperature_c=info.temperature_c,
+        wavelength_nm=plan.axis.ends_nm,
+        lines=lines,
+        seconds=seconds,
+        warnings=list(warnings),
+    )
 
 
 def errors_or_nothing(errors: list[str]) -> SwathError:

@@ -126,6 +126,7 @@ def capture_header(
     if times.stop is not None:
         known["stop time"] = times.stop.strftime("%H:%M:%S")
     known["sensor type"] = info.sensor_type
+    known["device"] = " ".join(filter(None, (info.vendor, info.model, info.serial))) or None
     known["exposure"] = info.exposure_ms
     known["fps"] = info.fps
     known["binning"] = list(info.binning)

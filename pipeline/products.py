@@ -1,28 +1,37 @@
-"""What goes into a container beside the lines: previews, thumbnail, quality mask, PCA bases.
+"""What goes into a container beside the lines: references, previews, quality mask, PCA bases.
 
-Two tables: what grows while recording (:func:`growing_entries`) and what is made when the last line
-is in (:func:`finished_entries`). Knows stages' shapes and the container's headers; no pixels pass
-through here but those of the smallest preview.
+What is known at the start (:func:`starting_entries`), what grows while recording
+(:func:`growing_entries`), and what is made when the last line is in (:func:`finished_entries`).
+Knows stages' shapes and the container's headers; no pixels pass through here but the thumbnail's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
+import msgspec
 
 from pipeline.arming import Plan
 from pipeline.container.finishing import GrownEnvi
 from pipeline.container.header import Header
 from pipeline.container.writer import ContainerWriter
-from pipeline.describe import default_bands
+from pipeline.describe import camera_description, default_bands
 from pipeline.engine import QUALITY_FLAGS, preview_levels
-from pipeline.errors import StorageError
 from pipeline.layout import envi_code
 from pipeline.reflectance import IGNORE, SCALE
 from pipeline.stages.thumbnail import thumbnail_jpeg
 
 QUALITY_TEXT = "spectral bands affected per pixel, 255 = that many or more"
+
+
+def starting_entries(plan: Plan) -> dict[str, bytes]:
+    """Give what is known before the first line: references, camera, rig file."""
+    return {
+        **plan.references.entries(plan.axis),
+        f"Metadata/{plan.camera_file}.json": camera_description(plan.info),
+        "Metadata/rig.json": msgspec.json.format(msgspec.json.encode(plan.rig), indent=1),
+        **plan.more_entries,
+    }
 
 
 def growing_entries(plan: Plan) -> dict[str, GrownEnvi]:
@@ -91,25 +100,15 @@ def finished_entries(
 ) -> dict[str, bytes]:
     """Make what only the end knows: the thumbnail, from the smallest preview.
 
-    A thumbnail that cannot be made costs a warning, never the file.
+    The preview is read row by row, so that memory does not grow with the capture. A thumbnail that
+    cannot be made costs a warning, never the file.
     """
-    if not plan.engine.preview:
+    rows = writer.grown("preview") if plan.engine.preview else None
+    if rows is None or not len(rows):
         return {}
-    header = preview_header(plan, preview_levels(plan.info.samples)[0])
-    try:
-        data = writer.grown("preview0")
-    except StorageError as error:
-        warn(f"thumbnail.jpg is left out: {error}")
-        return {}
-    row = header.bands * header.samples
-    pixels = np.frombuffer(data, header.dtype)
-    rows = pixels.size // row
-    if rows == 0:
-        return {}
-    cube = pixels[: rows * row].reshape(rows, header.bands, header.samples).transpose(0, 2, 1)
     nm = None if plan.axis.units == "Index" else plan.axis.wavelength
     try:
-        return {"thumbnail.jpg": thumbnail_jpeg(cube, nm, plan.engine.correction is not None)}
-    except (ValueError, RuntimeError, ImportError) as error:
+        return {"thumbnail.jpg": thumbnail_jpeg(rows, nm, plan.engine.correction is not None)}
+    except Exception as error:  # a picture must not cost the lines
         warn(f"thumbnail.jpg is left out: {error}")
         return {}

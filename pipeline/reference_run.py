@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from dataclasses import replace
 from pathlib import Path
 from threading import Event as Flag
 from typing import Literal
@@ -54,7 +55,8 @@ def take_reference(
     Returns
     -------
     Path
-        The header; the data (float32, one line) and the standard deviation lie beside it.
+        The header; the data (float32, one line) and the standard deviation lie beside it, and for
+        a white its own dark (``_black``) where the camera has a shutter.
 
     Raises
     ------
@@ -81,12 +83,17 @@ def take_reference(
         for text in warnings:
             bus.emit(Warned(text=text))
         axis = settle_axis(rig, info, rig_base(rig_path), lambda text: bus.emit(Warned(text=text)))
-        reference = take(session, info, kind, lines or rig.references.lines, bus)
+        count = lines or rig.references.lines
+        entries = take(session, info, kind, count, bus).entries(axis)
+        if kind == "white" and info.has_shutter:
+            # the white's own dark: same exposure, same minute
+            dark = take(session, info, "black", count, bus)
+            entries.update(replace(dark, kind="white_black").entries(axis))
     finally:
         session.close()
     if stop.is_set():
         raise CameraError(f"{kind} reference: interrupted, nothing was written")
-    return _write(target, kind, reference.entries(axis))
+    return _write(target, kind, entries)
 
 
 def _target(rig: Rig, kind: str) -> Path:

@@ -18,12 +18,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.container.envi import encode_envi, open_envi
+from pipeline.container.header import Header
+from pipeline.container.references import make_reference
 from pipeline.describe import utc_text
 from pipeline.errors import ConfigError, ContainerError, ReferenceMismatchError
 from pipeline.reflectance import Correction, correction
 from pipeline.spectral import SpectralAxis
 from pipeline.stream.messages import CameraInfo
 
+#: Header fields that a reference keeps.
+KEPT = (
+    "acquisition time",
+    "exposure",
+    "gain",
+    "binning",
+    "hroi",
+    "vroi",
+    "serial number",
+    "pixel format",
+    "temperature",
+    "lines averaged",
+    "white reflectance",
+    "panel name",
+)
+#: Beginnings of file names by kind, as swath and vendors write them.
+_BEGINNINGS = {"white": ("white",), "black": ("black", "dark")}
+#: Ends of names of files that belong to a reference and are none themselves.
+_BELONGING = ("_std", "_black", "_after", "_dark")
 #: Fraction of a white's pixels that may be saturated before it is refused.
 MAX_SATURATED = 0.01
 
@@ -41,12 +62,15 @@ class Reference:
     fields : dict
         Header fields by name: exposure (ms), gain, binning, hroi, vroi, serial number, pixel
         format, temperature (°C), acquisition time, lines averaged.
+    path : Path, optional
+        The header that it was read from.
     """
 
     kind: str
     mean: NDArray[np.float32]
     std: NDArray[np.float32] | None = None
     fields: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
 
     @property
     def exposure(self) -> float | None:
@@ -78,7 +102,7 @@ class ReferenceSet:
     black: Reference | None = None
     white_black: Reference | None = None
     panel: float | list[float] = 1.0
-    warnings: tuple[str, ...] = ()
+    panel_name: str | None = None
 
     @property
     def complete(self) -> bool:
@@ -106,6 +130,8 @@ class ReferenceSet:
                 continue
             if reference.kind == "white":
                 fields = {**reference.fields, "white reflectance": self.panel}
+                if self.panel_name:
+                    fields["panel name"] = self.panel_name
                 reference = replace(reference, fields=fields)
             out.update(reference.entries(axis))
         return out
@@ -196,7 +222,15 @@ def check_pair(references: ReferenceSet) -> list[str]:
     """
     if references.white is None or references.black is None:
         return []
-    dark = (references.white_black or references.black).mean
+    own = references.white_black or references.black
+    dark = own.mean
+    said = []
+    if own.exposure and references.white.exposure and own.exposure != references.white.exposure:
+        said.append(
+            f"the white was taken at {references.white.exposure:g} ms and has no dark of its own; "
+            f"the black of {own.exposure:g} ms is taken for it, which is wrong by what the dark "
+            "depends on exposure (swath reference white takes both)"
+        )
     dim = int(np.count_nonzero(references.white.mean <= dark))
     if dim > dark.size // 2:
         raise ReferenceMismatchError(
@@ -204,8 +238,10 @@ def check_pair(references: ReferenceSet) -> list[str]:
             "is the lamp on, and the panel in view?"
         )
     if dim:
-        return [f"white is not brighter than black in {dim} of {dark.size} pixels: marked invalid"]
-    return []
+        said.append(
+            f"white is not brighter than black in {dim} of {dark.size} pixels: marked invalid"
+        )
+    return said
 
 
 def load(kind: str, where: str, base: Path, info: CameraInfo, warnings: list[str]) -> Reference:
@@ -239,12 +275,17 @@ def load(kind: str, where: str, base: Path, info: CameraInfo, warnings: list[str
     return reference
 
 
-def load_white_black(where: str, base: Path, info: CameraInfo) -> Reference | None:
-    """Load the white's own dark, ``<white>_black.hdr`` beside the white, where there is one."""
-    path = (base / where).expanduser()
-    if path.is_dir():
+def load_white_black(white: Reference, info: CameraInfo) -> Reference | None:
+    """Load the white's own dark, ``<white>_black.hdr`` beside the white, where there is one.
+
+    Raises
+    ------
+    ReferenceMismatchError
+        When it does not fit.
+    """
+    if white.path is None:
         return None
-    beside = path.with_name(path.stem + "_black.hdr")
+    beside = white.path.with_name(white.path.stem + "_black.hdr")
     if not beside.exists():
         return None
     reference = _read("white_black", beside, [])
@@ -254,33 +295,22 @@ def load_white_black(where: str, base: Path, info: CameraInfo) -> Reference | No
 
 def _read(kind: str, path: Path, warnings: list[str]) -> Reference:
     file = open_envi(path)
-    cube = file.raw
-    lines = cube.shape[0]
+    lines = file.raw.shape[0]
     if lines > 1:
         warnings.append(f"{kind} reference {path.name}: its {lines} lines are averaged")
-    mean = np.asarray(cube, np.float64).mean(axis=0).T.astype(np.float32)
-    fields = {
-        name: file.header[name]
-        for name in (
-            "acquisition time",
-            "exposure",
-            "gain",
-            "binning",
-            "hroi",
-            "vroi",
-            "serial number",
-            "pixel format",
-            "temperature",
-            "lines averaged",
-            "white reflectance",
-        )
-        if name in file.header
-    }
+    mean = make_reference(file.header, file.raw).array
+    fields = {name: file.header[name] for name in KEPT if name in file.header}
     std = None
     beside = path.with_name(path.stem + "_std.hdr")
     if beside.exists():
-        std = np.asarray(open_envi(beside).raw[0], np.float32).T
-    return Reference(kind, np.ascontiguousarray(mean), std, fields)
+        std = make_reference(*_opened(beside)).array
+    header = path if path.suffix.casefold() == ".hdr" else path.with_suffix(".hdr")
+    return Reference(kind, mean, std, fields, header)
+
+
+def _opened(path: Path) -> tuple[Header, NDArray[Any]]:
+    file = open_envi(path)
+    return file.header, file.raw
 
 
 def _check_fit(ref: Reference, path: Path, info: CameraInfo, warnings: list[str]) -> None:
@@ -307,12 +337,9 @@ def _check_fit(ref: Reference, path: Path, info: CameraInfo, warnings: list[str]
 def _choose(kind: str, folder: Path, info: CameraInfo, warnings: list[str]) -> Reference:
     refused: list[str] = []
     fitting: list[tuple[float, str, Reference]] = []
-    stem_ends = (f"{kind}_std", "_std")
     for path in sorted(folder.glob("*.hdr")):
         stem = path.stem.casefold()
-        if kind not in stem or stem.endswith(stem_ends):
-            continue
-        if kind != "white_black" and "white_black" in stem:
+        if not stem.startswith(_BEGINNINGS[kind]) or stem.endswith(_BELONGING):
             continue
         try:
             ref = _read(kind, path, [])

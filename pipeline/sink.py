@@ -11,36 +11,25 @@ acknowledges.
 from __future__ import annotations
 
 import contextlib
-import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backlog import Backlog, Task
+from pipeline.container.ledger_store import refused_row
 from pipeline.container.writer import ContainerWriter
 from pipeline.engine import BlockResult, Engine, PcaGroup
 from pipeline.errors import StorageError, SwathError
 from pipeline.layout import LedgerRows, LineStatus
 from pipeline.live import LivePreview
-from pipeline.slots import Slot, SlotRing
+from pipeline.slots import SlotRing
 from pipeline.stream.link import Block
 
 #: Below this share of free slots the stages let go of their slots.
 LOW_RING = 0.25
-
-
-@dataclass
-class _Task:
-    """Lines to compute: in a slot, or (slot None) to be read back from the file."""
-
-    rows: LedgerRows
-    first_line: int
-    lines: int
-    slot: Slot | None
-    pixels: NDArray[np.generic] | None
 
 
 class Sink:
@@ -61,6 +50,17 @@ class Sink:
         Called with one sentence.
     live : LivePreview, optional
         Shows the rows of the smallest preview while they are made.
+
+    Attributes
+    ----------
+    clipped : int
+        Reflectance values that were stored as the limit.
+    made_up : int
+        Lines that the stages took from the file again.
+    pca_pixels : int
+        Spectra that bases were learned from.
+    failure : str
+        Why the stages stopped before the last line; empty while they work.
     """
 
     def __init__(
@@ -81,12 +81,15 @@ class Sink:
         self._ring = ring
         self._acknowledge = acknowledge
         self._warn = warn
-        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._backlog = Backlog(engine.plan.block_lines if engine is not None else 1)
         self._lines = 0
         self._pending: list[LedgerRows] = []
         self.clipped = 0
         self.made_up = 0
         self.pca_pixels = 0
+        self.failure = ""
+        self._aborted = False
+        self._refused: StorageError | None = None
         self._thread: threading.Thread | None = None
         if engine is not None and store == "raw":
             self._thread = threading.Thread(target=self._compute, name="swath-stages", daemon=True)
@@ -109,30 +112,31 @@ class Sink:
             block.slot.release()
 
     def _take_raw(self, block: Block) -> None:
+        late = self._thread is not None and self._ring.free < self._ring.count * LOW_RING
+        rows = block.rows
+        if late:
+            rows = rows.copy()
+            rows["status"][rows["status"] == LineStatus.OK] = LineStatus.NOT_INSPECTED
         try:
-            self._writer.write(block.pixels, block.rows)
+            self._writer.write(block.pixels, rows)
         except StorageError:
-            self._inspect(block)  # what went in before the disk was full
+            self._inspect(block, rows, late)  # what went in before the disk was full
             raise
         self._acknowledge(block.header.series, block.header.seq)
-        self._inspect(block)
+        self._inspect(block, rows, late)
 
-    def _inspect(self, block: Block) -> None:
+    def _inspect(self, block: Block, rows: LedgerRows, late: bool) -> None:
         """Have the stages look at the lines of a block that are stored."""
         lines = self._writer.lines - self._lines
         if self._thread is None or lines == 0:
             return
-        rows = block.rows[block.rows["line"] >= 0][:lines].copy()
-        task = _Task(rows, self._lines, lines, None, None)
-        self._lines += lines
-        if self._ring.free >= self._ring.count * LOW_RING:
-            block.slot.retain()
-            task.slot, task.pixels = block.slot, block.pixels[:lines]
-        else:
-            task.rows["status"][task.rows["status"] == LineStatus.OK] = LineStatus.NOT_INSPECTED
-            with contextlib.suppress(StorageError):  # made up for later, and said by the next write
-                self._writer.amend_rows(task.first_line, task.rows)
-        self._tasks.put(task)
+        first, self._lines = self._lines, self._lines + lines
+        if late:
+            self._backlog.put(Task(first, lines))
+            return
+        block.slot.retain()
+        own = rows[rows["line"] >= 0][:lines].copy()
+        self._backlog.put(Task(first, lines, own, block.slot, block.pixels[:lines]))
 
     def _take_result(self, block: Block) -> None:
         assert self._engine is not None
@@ -150,8 +154,8 @@ class Sink:
             self._pending.append(rows.copy())
             result = self._engine.process(block.pixels, valid)
             _count(self._pending[-1], stored, result)
-            self._side(result)
             self._store_groups(result.pca)
+            self._side(result)
         # With pca a block counts as stored once the engine holds it: a group of lines needs
         # more blocks than a driver may keep unacknowledged (docs/decisions).
         self._acknowledge(block.header.series, block.header.seq)
@@ -170,10 +174,31 @@ class Sink:
     def _store_groups(self, groups: list[PcaGroup]) -> None:
         for group in groups:
             rows = self._rows_for(group.lines)
-            self._writer.write(group.scores, rows)
-            self._writer.append("pca_mean", group.mean)
-            self._writer.append("pca_basis", np.ascontiguousarray(group.basis))
-            self.pca_pixels += group.pixels
+            if self._refused is None:
+                try:
+                    # Before the scores: lines without their basis would be of no use.
+                    self._writer.append("pca_mean", group.mean)
+                    self._writer.append("pca_basis", np.ascontiguousarray(group.basis))
+                    self.pca_pixels += group.pixels
+                except StorageError as error:
+                    self._refused = error
+            if self._refused is not None:
+                self._refuse(rows)
+                continue
+            try:
+                self._writer.write(group.scores, rows)
+            except StorageError as error:
+                self._refused = error
+        if self._refused is not None:
+            raise self._refused
+
+    def _refuse(self, rows: LedgerRows) -> None:
+        """Enter lines that cannot be decoded, for want of their basis, as lost."""
+        row = refused_row(int(rows["count"].sum(dtype=np.int64)))
+        for name in ("frame_id", "epoch", "host_time_ns"):
+            row[name] = rows[name][0]
+        with contextlib.suppress(StorageError):  # then the writer has counted them
+            self._writer.write(np.empty(0, np.int16), row)
 
     def _rows_for(self, lines: int) -> LedgerRows:
         """Take from the pending rows those of the next ``lines`` stored lines, gaps included."""
@@ -184,33 +209,42 @@ class Sink:
         return rows[:cut]
 
     def _compute(self) -> None:
-        assert self._engine is not None
-        failed = False
-        while (task := self._tasks.get()) is not None:
+        while (task := self._backlog.take()) is not None:
             try:
-                if failed or self._aborted:
-                    continue
-                pixels = task.pixels
-                if pixels is None:
-                    pixels = self._writer.read_back(task.first_line, task.lines)
-                    self.made_up += task.lines
-                valid = task.rows["status"] != LineStatus.LOST
-                result = self._engine.process(pixels, valid)
-                self._side(result)
-                task.rows["status"][task.rows["status"] == LineStatus.NOT_INSPECTED] = LineStatus.OK
-                _count(task.rows, np.ones(task.lines, bool), result)
-                self._writer.amend_rows(task.first_line, task.rows)
-            except SwathError as error:
-                failed = True
-                self._warn(f"stages stopped, raw lines are still stored: {error}")
-            except Exception as error:
-                failed = True
-                self._warn(f"stages stopped, raw lines are still stored: {error!r}")
+                if not self._aborted:
+                    self._compute_one(task)
+            except Exception as error:  # whatever it is, the raw lines go on
+                text = str(error) if isinstance(error, SwathError) else repr(error)
+                self.failure = f"stages stopped at line {task.first_line}: {text}"
+                self._warn(f"{self.failure}; raw lines are still stored")
+                with contextlib.suppress(SwathError):
+                    self._not_inspected(task)
             finally:
-                task.pixels = None
-                if task.slot is not None:
-                    task.slot.release()
-        self._failed = failed
+                task.release()
+
+    def _compute_one(self, task: Task) -> None:
+        if self.failure:
+            self._not_inspected(task)
+            return
+        assert self._engine is not None
+        pixels, rows = task.pixels, task.rows
+        if pixels is None or rows is None:
+            pixels = self._writer.read_back(task.first_line, task.lines)
+            rows = self._writer.rows_back(task.first_line, task.lines)
+            self.made_up += task.lines
+        result = self._engine.process(pixels, rows["status"] != LineStatus.LOST)
+        self._side(result)
+        rows["status"][rows["status"] == LineStatus.NOT_INSPECTED] = LineStatus.OK
+        _count(rows, np.ones(task.lines, bool), result)
+        self._writer.amend_rows(task.first_line, rows)
+
+    def _not_inspected(self, task: Task) -> None:
+        """Say in the ledger that the stages have not seen these lines."""
+        rows = task.rows
+        if rows is None:
+            rows = self._writer.rows_back(task.first_line, task.lines)
+        rows["status"][rows["status"] == LineStatus.OK] = LineStatus.NOT_INSPECTED
+        self._writer.amend_rows(task.first_line, rows)
 
     def finish(self) -> BlockResult | None:
         """Wait until every line is computed, and flush the stages.
@@ -221,34 +255,31 @@ class Sink:
             The disk refuses what the stages still held.
         """
         if self._thread is not None:
-            self._tasks.put(None)
+            self._backlog.close()
             self._thread.join()
             self._thread = None
-            if self._failed:
+            if self.failure:
                 return None
         if self._engine is None:
             return None
         result = self._engine.finish()
-        self._side(result)
-        if self._live is not None:
-            self._live.flush()
         if self._store == "pca":
             self._store_groups(result.pca)
             if self._pending:
                 rest = np.concatenate(self._pending)
                 self._writer.write(np.empty(0, np.int16), rest[rest["line"] < 0])
+        self._side(result)
+        if self._live is not None:
+            self._live.flush()
         return result
 
     def abort(self) -> None:
         """Stop computing; what is stored stays."""
         self._aborted = True
         if self._thread is not None:
-            self._tasks.put(None)
+            self._backlog.close()
             self._thread.join(timeout=10.0)
             self._thread = None
-
-    _failed: bool = False
-    _aborted: bool = False
 
 
 def _count(rows: LedgerRows, stored: NDArray[np.bool_], result: BlockResult) -> None:

@@ -52,6 +52,13 @@ class SpectralAxis:
         """Number of bands."""
         return int(self.wavelength.size)
 
+    @property
+    def ends_nm(self) -> tuple[float, float] | None:
+        """Shortest and longest wavelength, nm; None where bands are only numbered."""
+        if self.units == "Index":
+            return None
+        return float(self.wavelength.min()), float(self.wavelength.max())
+
 
 def spectral_axis(
     w: Wavelengths | str | None,

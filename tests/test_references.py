@@ -126,9 +126,10 @@ def test_from_a_folder_the_nearest_exposure_that_fits_is_chosen(tmp_path: Path) 
 
 def test_the_whites_own_black_lies_beside_it(tmp_path: Path) -> None:
     write(tmp_path, "white", 100.0)
-    assert load_white_black("white.hdr", tmp_path, INFO) is None
+    white = load("white", str(tmp_path), tmp_path, INFO, [])
+    assert load_white_black(white, INFO) is None
     write(tmp_path, "white_black", 5.0)
-    found = load_white_black("white.hdr", tmp_path, INFO)
+    found = load_white_black(white, INFO)
     assert found is not None
     assert found.kind == "white_black"
 
@@ -146,6 +147,14 @@ def test_a_white_that_is_no_white_is_refused() -> None:
     mixed[0, 0] = 50
     said = check_pair(ReferenceSet(Reference("white", mixed), dark))
     assert said == ["white is not brighter than black in 1 of 12 pixels: marked invalid"]
+
+
+def test_a_white_of_another_exposure_without_its_own_dark_is_told() -> None:
+    white = Reference("white", np.full((3, 4), 900, np.float32), None, {"exposure": 1.0})
+    black = Reference("black", np.full((3, 4), 90, np.float32), None, {"exposure": 2.0})
+    own = Reference("white_black", np.full((3, 4), 80, np.float32), None, {"exposure": 1.0})
+    assert any("no dark of its own" in text for text in check_pair(ReferenceSet(white, black)))
+    assert check_pair(ReferenceSet(white, black, own)) == []
 
 
 def test_a_panel_spectrum_is_weighted_with_each_bands_width(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ Knows NumPy and, to encode, imagecodecs; nothing of blocks or files.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +26,30 @@ DARKEST, BRIGHTEST = 0.5, 99.5
 QUALITY: Final = 90
 
 
+class Rows(Protocol):
+    """What a preview has to offer: an array, a memory map, or rows read from a file as asked."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(lines, samples, bands)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of a stored value."""
+
+    def __getitem__(self, lines: slice, /) -> NDArray[Any]:
+        """Give consecutive lines: (lines, samples, bands)."""
+
+
 def thumbnail_jpeg(
-    preview: NDArray[Any], wavelengths_nm: NDArray[np.float64] | None, reflectance: bool
+    preview: Rows, wavelengths_nm: NDArray[np.float64] | None, reflectance: bool
 ) -> bytes:
     """Make ``thumbnail.jpg`` from a preview.
 
     Parameters
     ----------
-    preview : ndarray, (lines, samples, bands)
-        int16 reflectance × 10000, or mean counts; may be a memory map.
+    preview : ndarray or Rows, (lines, samples, bands)
+        int16 reflectance × 10000, or mean counts; read a few lines at a time.
     wavelengths_nm : ndarray of float64, (bands,), optional
         Without them, or without three colours among them, three well-spread bands are shown.
     reflectance : bool
@@ -53,11 +68,11 @@ def thumbnail_jpeg(
 
 
 def picture_rgb(
-    preview: NDArray[Any], wavelengths_nm: NDArray[np.float64] | None, reflectance: bool
+    preview: Rows, wavelengths_nm: NDArray[np.float64] | None, reflectance: bool
 ) -> NDArray[np.uint8]:
     """Make the picture of a thumbnail: uint8, (height, width, 3), sRGB."""
     lines, samples, bands = preview.shape
-    if min(preview.shape) < 1:
+    if min(lines, samples, bands) < 1:
         return np.zeros((8, 8, 3), np.uint8)
     groups, true_colour = choose_bands(bands, wavelengths_nm)
     shrink = -(-max(lines, samples) // LONGEST)
@@ -106,7 +121,7 @@ def choose_bands(
     ], False
 
 
-def _mean_of(preview: NDArray[Any], group: NDArray[np.intp], shrink: int) -> NDArray[np.float64]:
+def _mean_of(preview: Rows, group: NDArray[np.intp], shrink: int) -> NDArray[np.float64]:
     """Average a group of bands and ``shrink`` × ``shrink`` pixels; NaN where nothing is valid."""
     rows = []
     integer = preview.dtype.kind in "iu"
