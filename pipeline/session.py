@@ -29,6 +29,7 @@ from pipeline.errors import (
     SwathError,
 )
 from pipeline.events import EventBus, Phase, PhaseKind, Warned
+from pipeline.layout import envi_dtype
 from pipeline.slots import SlotRing
 from pipeline.stream.engine_link import EngineLink
 from pipeline.stream.link import Block
@@ -38,6 +39,8 @@ from pipeline.supervise import DriverProcess
 
 #: How long a camera or driver may be away before the series is given up, s.
 AWAY_S = 30.0
+#: The fewest slots of the ring.
+MIN_SLOTS = 8
 #: How long a driver process of our own may take to listen, s.
 COLD_START_S = 30.0
 #: Said when a stop leaves nothing to keep.
@@ -103,6 +106,7 @@ class Session:
         self.ring: SlotRing | None = None
         self.epoch = 0
         self.block_lines = rig.stream.block_lines
+        self.gaps: str = rig.stream.gaps
         self.error = ""
         self._armed: CameraInfo | None = None
         self._ending = False
@@ -115,21 +119,24 @@ class Session:
         self._connect()
 
     def _connect(self) -> None:
-        # A cold start compiles and imports; it may take longer than an answer may.
-        deadline = time.monotonic() + max(self._rig.stream.timeout_s, COLD_START_S)
+        # A driver of our own starts cold; that may take longer than an answer may.
+        patience = self._rig.stream.timeout_s
+        if self._driver is not None:
+            patience = max(patience, COLD_START_S)
+        deadline = time.monotonic() + patience
         while True:
             self.refuse_stopped()
             try:
                 self.link.connect(0.1)
                 return
             except StreamTimeoutError as error:
-                if self._driver is None:
-                    if time.monotonic() > deadline - COLD_START_S + self._rig.stream.timeout_s:
-                        raise
-                elif not self._driver.alive:
+                if self._driver is not None and not self._driver.alive:
                     raise self._driver.failure() from error
-                elif time.monotonic() > deadline:
-                    raise
+                if time.monotonic() > deadline:
+                    raise StreamTimeoutError(
+                        f"{self.endpoint}: no driver answered within {patience:g} s"
+                        + ("" if self._driver else "; start swath drive or swath replay there")
+                    ) from error
 
     def arm(self) -> CameraInfo:
         """Arm the camera, and make the ring of host slots that fits it.
@@ -145,6 +152,7 @@ class Session:
         value, _ = self.command("arm", timeout_s=ARM_S)
         info = msgspec.convert(value["camera"], CameraInfo)
         self._check_same(info)
+        self.gaps = str(value.get("gaps") or self.gaps)
         if self.ring is None:
             self.ring = SlotRing(
                 *self._ring_size(info, int(value.get("block_lines", 0))), populate=True
@@ -171,18 +179,13 @@ class Session:
                 self._bus.emit(Warned(text=text))
 
     def _ring_size(self, info: CameraInfo, block_lines: int) -> tuple[int, int]:
-        """Slots and bytes of each: ``buffer_seconds`` of lines, at least 8 blocks."""
-        itemsize = {1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 6: 8, 9: 16, 12: 2, 13: 4, 14: 8, 15: 8}
-        line = info.bands * info.samples * itemsize[info.data_type]
+        """Slots and bytes of each: ``buffer_seconds`` of lines; the ring checks the memory."""
+        line = info.bands * info.samples * envi_dtype(info.data_type, 0).itemsize
         block_lines = block_lines or max(1, min(self._rig.stream.block_lines, MAX_MESSAGE // line))
         slot = block_lines * line
         self.block_lines = block_lines
         wanted = self._rig.stream.buffer_seconds * (info.fps or 100.0) / block_lines
-        group = -(-2 * self._rig.pipeline.pca.block_lines // block_lines)
-        count = max(8, min(int(wanted) + 1, (1 << 31) // slot))
-        if self._rig.pipeline.store == "pca":
-            count = max(count, group)
-        return count, slot
+        return max(MIN_SLOTS, int(wanted) + 1), slot
 
     def command(
         self, name: str, /, timeout_s: float | None = None, **args: Any
@@ -258,10 +261,10 @@ class Session:
                 end = yield from self._until_end(name, tally)
                 if end is None or end.reason not in ("camera", "driver"):
                     return
-                if self._ends() or (lines and tally.counted >= lines):
+                if lines and tally.counted >= lines:
                     return
                 why = end.error if end.reason == "camera" else ""
-                if why:
+                if why and not self._ends():
                     self._bus.emit(Warned(text=f"{why}; arming again"))
             if not deadline or tally.counted > counted:
                 deadline = time.monotonic() + AWAY_S
@@ -368,8 +371,8 @@ class Session:
             while time.monotonic() < resume and not self._ends():
                 yield None
                 time.sleep(TICK_S)
-        if not self._ends():
-            self.error = f"{gone}; given up after {AWAY_S:g} s"
+        over = "stopped while it was away" if self._ends() else f"given up after {AWAY_S:g} s"
+        self.error = f"{gone}; {over}"
         return False
 
     def close(self) -> None:

@@ -345,3 +345,106 @@ def test_the_preview_is_published_while_the_scan_runs(tmp_path: Path) -> None:
     for strip in strips:
         row = strip.header.line // strip.header.step
         assert np.array_equal(strip.pixels, preview[row : row + len(strip.pixels)])
+
+
+def test_what_the_rig_file_says_stands_in_the_file(tmp_path: Path) -> None:
+    """A ROI, binning, a flip, a table of wavelengths, bad pixels and every kind of metadata."""
+    rows = "".join(f"{500 + 2 * row},{6.0}\n" for row in range(40))
+    (tmp_path / "nm.csv").write_text(rows)
+    bad = np.zeros((1, 20, 10), np.uint8)
+    bad[0, 3, 4] = 1
+    write_envi(tmp_path, "bad", bad)
+    text = """
+[camera]
+driver = "simulated"
+samples = 48
+bands = 40
+exposure_ms = 2.0
+fps = 300.0
+binning = [2, 1]
+hroi = [11, 30]
+vroi = [6, 15]
+flip = ["spectral"]
+wavelengths = "nm.csv"
+[scan]
+pixel_mm = 0.1
+speed_mm_s = 15.0
+[references]
+white = "take"
+black = "take"
+lines = 10
+panel = 0.95
+panel_name = "SRT-99"
+[pipeline]
+backend = "cpu"
+bad_pixels = "bad.hdr"
+[output]
+folder = "out"
+name = "{target}-{series}"
+[metadata]
+target = "shelf 3/b"
+series = "s1"
+measurement = "m1"
+problem = ["crop-disease", "mildew"]
+target_info = ["greens"]
+humidity = 61.5
+pressure = 1001.5
+light_condition = "LED, warm"
+optics = ["macro"]
+"""
+    events: list[Event] = []
+    result = capture(write_rig(tmp_path, text), lines=40, events=events)
+    assert result.exit_status == 0
+    assert Path(result.file).name == "shelf-3-b-s1.hsi"
+    assert any("50.0 mm" in text or "times as long" in text for text in result.warnings)
+    assert errors_of(result.file) == []
+    with swath.open(result.file) as cube:
+        # rows 2i and 2i+1 binned: 501, 505, …; bands 6 to 15 of these, reversed by the flip
+        nm = [501.0 + 4 * band for band in range(5, 15)][::-1]
+        assert cube.wavelengths.tolist() == nm
+        # widened by the bin: sqrt(6² + 8 ln 2 · (2² − 1)/12 · 2²)
+        assert np.allclose(cube.fwhm, np.sqrt(36 + 8 * np.log(2) * 3 / 12 * 4))
+        expected = {
+            "hroi": [11, 30],
+            "vroi": [6, 15],
+            "binning": [2, 1],
+            "exposure": 2.0,
+            "pixel size": [0.0001, 5e-05],
+            "target": "shelf 3/b",
+            "measurement": "m1",
+            "problem": ["crop-disease", "mildew"],
+            "target info": ["greens"],
+            "humidity": 61.5,
+            "pressure": 1001.5,
+            "light condition": "LED, warm",
+            "optics": ["macro"],
+            "device": "swath simulated camera SIM000001",
+            "gaps": "fill",
+            "errors": ["none"],
+        }
+        found = {name: cube.header[name] for name in expected}
+        assert {k: v for k, v in found.items() if k != "device"} == {
+            k: v for k, v in expected.items() if k != "device"
+        }
+        assert str(found["device"]).endswith("SIM000001")
+        assert isinstance(cube.header["temperature"], float)
+        assert cube.references["white"].header["panel name"] == "SRT-99"
+        assert cube.references["white"].header["lines averaged"] == 10
+        # band 4, sample 3 is bad: counted in each line, marked, and replaced in the preview
+        assert cube.ledger["bad"].tolist() == [1] * 40
+        quality = np.frombuffer(cube.entry("Exploration/quality.envi"), np.uint8)
+        quality = quality.reshape(40, 6, 20)
+        assert np.all(quality[:, 1, 3] == 1)
+        assert quality[:, 1].sum() == 40
+
+
+def test_the_rigs_last_commands_run_even_when_a_first_one_fails(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'false' ended with 1"):
+        capture(
+            write_rig(tmp_path),
+            'scan.before=["touch lamp_on", "false"]',
+            'scan.after=["rm lamp_on"]',
+            lines=16,
+        )
+    assert not (tmp_path / "lamp_on").exists()
+    assert not list(tmp_path.glob("out/*"))

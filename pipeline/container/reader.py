@@ -32,7 +32,7 @@ from pipeline.container.header import Header
 from pipeline.container.ledger import csv_pieces, decode_csv
 from pipeline.container.microservices import lay_microservice
 from pipeline.container.procedures import Microservice, lay_over, parse_procedures
-from pipeline.container.references import Reference, Reflectance, make_reference
+from pipeline.container.references import FORMULA, Reference, Reflectance, make_reference
 from pipeline.container.scaling import ignore_value, is_scaled, scale
 from pipeline.container.selection import Selection, select
 from pipeline.container.zipfile_layout import Archive, scan
@@ -254,14 +254,15 @@ class Container:
         Parameters
         ----------
         lod : int or str, optional
-            ``1`` for ``preview_1.envi``.
+            ``1`` for ``preview_1.envi``; 0 is the smallest, the one that every file has that
+            has previews at all.
 
         Raises
         ------
         ContainerError
             When there is none.
         """
-        name = "preview" if lod is None else f"preview_{lod}"
+        name = "preview" if lod in (None, 0) else f"preview_{lod}"
         if self._archive is None or f"{name}.hdr" not in self._archive:
             have = [e.removesuffix(".hdr") for e in self.entries if _is_preview(e)]
             raise ContainerError(
@@ -293,8 +294,15 @@ class Container:
             if self._archive is None or f"Reference/{stem}.envi" not in self._archive:
                 self.warnings.append(f"{entry} has no Reference/{stem}.envi beside it")
                 continue
-            header, raw = self.reference_cube(stem)
-            found[stem] = make_reference(header, raw)
+            try:
+                header, raw = self.reference_cube(stem)
+                found[stem] = make_reference(header, raw)
+            except ContainerError as error:
+                if stem in FORMULA:
+                    raise
+                # D4.1 (2.2) allows further files of any format in this folder.
+                self.warnings.append(f"Reference/{stem}.envi is not used: {error}")
+                continue
             if raw.shape[0] > 1 and found[stem].frames is None:
                 self.warnings.append(
                     f"Reference/{stem}.envi has {raw.shape[0]} lines: their mean is taken"

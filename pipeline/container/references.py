@@ -109,7 +109,7 @@ class Reflectance:
                     f"reflectance: found no Reference/{name}.envi, white and black are needed"
                 )
         for name, reference in references.items():
-            if name in _USED and reference.array.shape != (shape[2], shape[1]):
+            if name in FORMULA and reference.array.shape != (shape[2], shape[1]):
                 raise ReferenceMismatchError(
                     f"Reference/{name}.envi: found (bands, samples) = {reference.array.shape}, "
                     f"the cube has {(shape[2], shape[1])}"
@@ -188,7 +188,7 @@ class Reflectance:
         framed = [
             (name, r)
             for name, r in self._references.items()
-            if name in _USED and r.frames is not None
+            if name in FORMULA and r.frames is not None
         ]
         for name, reference in framed:
             assert reference.frames is not None
@@ -266,7 +266,7 @@ class Reflectance:
 
 
 #: The references that the formula takes.
-_USED = ("white", "black", "white_black", "white_after", "black_after")
+FORMULA: Final = ("white", "black", "white_black", "white_after", "black_after")
 
 
 def _span(indices: NDArray[np.int64]) -> slice | NDArray[np.int64]:

@@ -164,7 +164,7 @@ class DriverLink:
     @property
     def peer_silent_s(self) -> float:
         """Seconds since the engine was heard, less those in which nobody called poll."""
-        return time.monotonic() - max(self._heard, self._lenient_from)
+        return max(0.0, self._polled - max(self._heard, self._lenient_from))
 
     @property
     def rejected(self) -> int:
