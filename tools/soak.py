@@ -61,7 +61,7 @@ def make_rig(folder: Path, args: argparse.Namespace) -> Path:
     path = folder / "soak.toml"
     path.write_text(
         f"[camera]\n{camera}\n[stream]\nblock_lines = {args.block_lines}\n"
-        f"buffer_seconds = {args.buffer}\n[pipeline]\npreview = false\nquality = false\n"
+        f"buffer_seconds = {args.buffer}\n"
         f'[output]\nfolder = "{args.folder or folder}"\nname = "soak"\n'
     )
     return path

@@ -136,6 +136,23 @@ def test_what_else_is_in_it(tmp_path: Path) -> None:
     cube.close()
 
 
+def test_another_calibration_file_that_cannot_be_read_stands_in_nobodys_way(
+    tmp_path: Path,
+) -> None:
+    flat = np.full((4, 5), 10.0)
+    path = make_hsi(
+        tmp_path / "a.hsi",
+        counting(SHAPE, "u2"),
+        {"read procedures": ["microservice:reflectance"]},
+        references={"black": (flat, {}), "white": (flat + 90, {})},
+        entries={"Reference/qe.hdr": b"no ENVI", "Reference/qe.envi": b"x"},
+    )
+    with swath.open(path) as cube:
+        assert cube.read().shape == SHAPE
+        assert set(cube.references) == {"black", "white"}
+        assert any("Reference/qe.envi is not used" in text for text in cube.warnings)
+
+
 def test_references_of_several_lines_are_averaged_with_a_warning(tmp_path: Path) -> None:
     frames = np.stack([np.full((4, 5), 10.0), np.full((4, 5), 20.0)])
     for more, count in (({}, None), ({"reference": "snapshot"}, 2)):
