@@ -221,7 +221,7 @@ class _Capture:
                 expected_lines=lines or None,
                 growing=growing_entries(plan),
             )
-            self.bus.emit(_armed(plan, engine, lines, seconds, self.warnings))
+            self.bus.emit(_armed(plan, engine, writer.path, lines, seconds, self.warnings))
             try:
                 return self._fill(session, plan, engine, writer, live, lines, seconds)
             except BaseException:
@@ -410,7 +410,7 @@ def _armed(plan: Plan, engine: Engine, lines: int, seconds: float, warnings: lis
         samples=info.samples,
         data_type=info.data_type,
         bit_depth=info.bit_depth,
-        file=str(plan.final),
+        file=str(file),
         backend=engine.backend,
         why=engine.why,
         store=plan.store,

@@ -15,6 +15,10 @@ from msgspec import Meta
 Positive = Annotated[float, Meta(gt=0)]
 PositiveInt = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
+#: No spectrograph reaches so far into the ultraviolet: wavelengths below are in another unit, nm.
+LEAST_NM = 100.0
+#: A reflectance of a panel above is in another unit, such as %.
+GREATEST_PANEL = 1.5
 #: 1-based inclusive first and last, in binned pixels (``hroi``, ``vroi``).
 Roi = tuple[PositiveInt, PositiveInt]
 
@@ -40,6 +44,16 @@ class Wavelengths(Table, frozen=True):
             raise ValueError("allowed are either first and last, or coefficients")
         if (self.first is None) != (self.last is None):
             raise ValueError("first and last belong together")
+        if self.last is not None and self.last < LEAST_NM:
+            raise ValueError(f"last: found {self.last:g}; is that µm? nm are expected")
+        if self.coefficients and max(map(self._nm, (0, 1000))) < LEAST_NM:
+            raise ValueError(
+                f"coefficients: give {self._nm(0):g} at row 0 and {self._nm(1000):g} at row 1000; "
+                "is that µm? nm are expected"
+            )
+
+    def _nm(self, row: int) -> float:
+        return sum(c * float(row) ** i for i, c in enumerate(self.coefficients or ()))
 
 
 class Faults(Table, frozen=True):
@@ -148,6 +162,13 @@ class ReferencesConfig(Table, frozen=True):
     #: Certified reflectance of the panel: one value, or a CSV file of nm and reflectance.
     panel: Positive | str = 1.0
     panel_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.panel, str) and self.panel > GREATEST_PANEL:
+            raise ValueError(
+                f"panel: found {self.panel:g}, allowed is a share up to {GREATEST_PANEL:g}; "
+                "0.95 for 95 %?"
+            )
 
 
 class PcaConfig(Table, frozen=True):

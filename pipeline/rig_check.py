@@ -19,6 +19,9 @@ from msgspec import inspect
 from pipeline.config import Rig
 from pipeline.toml_lines import KeyPath
 
+#: A table of at most so many keys is listed whole; of a longer one so many are.
+FEW, NEAR = 9, 6
+
 
 class Finding(msgspec.Struct):
     """What is wrong: ``path`` leads to it, ``text`` says what was found and is allowed."""
@@ -74,9 +77,7 @@ def _check_table(
             near = difflib.get_close_matches(name.lower(), fields, 1, 0.6)
             hint = f"did you mean {near[0]}? " if near else ""
             thing = "table" if not path and isinstance(value, dict) else "key"
-            yield Finding(
-                (*path, name), f"unknown {thing}; {hint}allowed here: {', '.join(fields)}"
-            )
+            yield Finding((*path, name), f"unknown {thing}; {hint}{_names(name, list(fields))}")
             continue
         for finding in _check(value, fields[name].type, (*path, name)):
             clean = False
@@ -89,9 +90,20 @@ def _check_table(
         try:
             msgspec.convert(data, table.cls, strict=True)
         except msgspec.ValidationError as error:
-            yield Finding(path, re.sub(r" - at `\$.*`$", "", str(error)))
+            text = re.sub(r" - at `\$.*`$", "", str(error))
+            name, colon, rest = text.partition(": ")
+            named = bool(colon) and name in data
+            yield Finding((*path, name), rest) if named else Finding(path, text)
         except (RecursionError, OverflowError) as error:
             yield Finding(path, f"found a value that is out of bounds ({error})")
+
+
+def _names(unknown: str, names: list[str]) -> str:
+    """Say which names are allowed: all of a short table, of a long one those most like it."""
+    if len(names) <= FEW:
+        return f"allowed here: {', '.join(names)}"
+    near = difflib.get_close_matches(unknown.lower(), names, NEAR, 0.0)
+    return f"allowed here, among others: {', '.join(near)}"
 
 
 def _table_type(kind: inspect.Type) -> inspect.StructType | None:
@@ -150,8 +162,11 @@ def _allowed(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.LiteralType):
         return " or ".join(found(value) for value in kind.values)
     if isinstance(kind, inspect.StructType):
-        names = ", ".join(field.encode_name for field in kind.fields)
-        return f"a table of {names}"
+        needed = [field for field in kind.fields if field.required]
+        if needed:
+            keys = " and ".join(f"{field.encode_name} = {_allowed(field.type)}" for field in needed)
+            return f"a table with {keys}"
+        return f"a table of {', '.join(field.encode_name for field in kind.fields)}"
     if isinstance(kind, inspect.TupleType):
         return f"a list of {len(kind.item_types)}, each {_allowed(kind.item_types[0])}"
     if isinstance(kind, inspect.ListType):

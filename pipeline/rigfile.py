@@ -138,14 +138,13 @@ class _Places:
         """Compose the message: place, key, finding."""
         path = finding.path
         sought = path[:-1] if finding.absent else path
-        place = str(self.path)
-        for end in range(len(sought), 0, -1):
-            if sought[:end] in self._overrides:
-                place = f"--set {self._overrides[sought[:end]]}"
-                break
-            if sought[:end] in self._lines:
-                place = f"{self.path}:{self._lines[sought[:end]]}"
-                break
+        ways = [sought[:end] for end in range(len(sought), 0, -1)]
+        given = next((way for way in ways if way in self._overrides), None)
+        written = next((way for way in ways if way in self._lines), None)
+        if given is not None:  # an override of a table replaces all that the file has below it
+            place = f"--set {self._overrides[given]}"
+        else:
+            place = str(self.path) if written is None else f"{self.path}:{self._lines[written]}"
         text = f"{place}: {_key_text(path)}: {finding.text}"
         if place.startswith("--set") and "allowed is a text in quotes" in text:
             text += f"; put it in quotes: --set '{_dotted(path)}=\"…\"'"
@@ -224,7 +223,11 @@ def _override_value(override: str, text: str) -> Any:
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         reason = re.sub(r" \(at .*\)$", "", str(error))
     if text[:1] in ("[", "{", '"', "'"):
-        raise _refusal(f"--set {override}: not a TOML value: {reason}")
+        hint = ""
+        if text.startswith("{") and "=" not in text:
+            key = override.partition("=")[0].strip()
+            hint = f"; a text with braces needs quotes: --set '{key}=\"{text}\"'"
+        raise _refusal(f"--set {override}: not a TOML value: {reason}{hint}")
     if "\n" in text or "\0" in text:
         raise _refusal(f"--set {override}: found a line break, allowed is one TOML value")
     return text

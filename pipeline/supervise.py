@@ -25,6 +25,8 @@ from pipeline.errors import CameraError, ConfigError, SwathError
 #: Lines of stderr that are kept, and how long one may be.
 TAIL_LINES: Final = 40
 TAIL_LINE_BYTES: Final = 4096
+#: What an error on stderr begins with.
+ERROR: Final = "swath:"
 
 
 class BackOff:
@@ -142,7 +144,11 @@ class ChildProcess:
         return list(self._tail)
 
     def last_words(self) -> str:
-        """Say in one sentence how it ended and what it said last; empty while it runs."""
+        """Say in one sentence how it ended and what it said last; empty while it runs.
+
+        Its last words are the last line in which swath itself tells an error; a complaint about bad
+        input stands alone, as it says everything.
+        """
         code = self.returncode
         if code is None:
             return ""
@@ -155,8 +161,11 @@ class ChildProcess:
                 how = f"was ended by signal {-code}"
         else:
             how = f"ended with exit status {code}"
-        said = next((line for line in reversed(self._tail) if line.strip()), "")
-        return f"the {self.name} process {how}" + (f": {said.strip()}" if said else "")
+        lines = (line for line in reversed(self._tail) if line.startswith(ERROR))
+        said = next(lines, "").removeprefix(ERROR).strip()
+        if said and code == ConfigError.exit_status:
+            return said
+        return f"the {self.name} process {how}" + (f": {said}" if said else "")
 
     def failure(self) -> SwathError:
         """Give its end as an error: ``ConfigError`` where it complained about bad input."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,14 @@ BOTTOM = {"pipeline", "pipeline.errors", "pipeline.layout", "pipeline.config"}
 BOTTOM |= {"pipeline.reflectance", "pipeline.spectral"}
 #: Imported only when used: cameras, GPU, network, compiled kernels, drawing.
 LAZY = {"zmq", "numba", "cupy", "harvesters", "genicam", "prometheus_client", "rich", "typer"}
+
+#: What a capture moves lines through, and what it settles before.
+BELOW = {
+    *("pipeline.events", "pipeline.slots", "pipeline.supervise", "pipeline.stream"),
+    *("pipeline.container", "pipeline.compute", "pipeline.stages", "pipeline.engine"),
+    *("pipeline.live", "pipeline.backlog", "pipeline.pace", "pipeline.rig_commands"),
+}
+ARMING = {"pipeline.session", "pipeline.describe", "pipeline.references", "pipeline.arming"}
 
 #: Package or module → own packages and modules it may load besides itself and the bottom, and
 #: which of ``LAZY``. A name allows everything below it.
@@ -29,6 +39,27 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "pipeline.stages": ({"pipeline.compute"}, {"numba"}),
     "pipeline.engine": ({"pipeline.compute", "pipeline.stages"}, {"numba"}),
     "drivers": ({"pipeline.slots", "pipeline.stream", "pipeline.container"}, {"zmq"}),
+    "pipeline.describe": ({"pipeline.container", "pipeline.stream"}, set()),
+    "pipeline.references": (
+        {"pipeline.container", "pipeline.describe", "pipeline.stream"},
+        set(),
+    ),
+    "pipeline.live": ({"pipeline.slots", "pipeline.stream"}, {"zmq"}),
+    "pipeline.session": (
+        {"pipeline.events", "pipeline.slots", "pipeline.stream", "pipeline.supervise"},
+        {"zmq"},
+    ),
+    "pipeline.sink": (BELOW - {"pipeline.events", "pipeline.supervise"}, {"zmq"}),
+    "pipeline.arming": (BELOW | ARMING, {"zmq"}),
+    "pipeline.products": (BELOW | ARMING, {"zmq"}),
+    "pipeline.capture": (
+        BELOW | ARMING | {"pipeline.products", "pipeline.sink"},
+        {"zmq"},
+    ),
+    "pipeline.reference_run": (
+        BELOW | ARMING | {"pipeline.rigfile", "pipeline.rig_check", "pipeline.toml_lines"},
+        {"zmq"},
+    ),
     "pipeline.cli": ({"pipeline.events"}, {"typer"}),
     "swath": ({"pipeline.container"}, set()),
 }
@@ -71,6 +102,19 @@ def test_a_part_loads_only_what_the_design_allows(name: str) -> None:
     strangers = ours - below(ours, own | {name}) - BOTTOM - parents
     assert strangers == set()
     assert below(modules, LAZY - lazy) == set()
+
+
+def test_drivers_are_known_to_the_command_line_alone() -> None:
+    top = Path(__file__).resolve().parents[1] / "pipeline"
+    found = set()
+    for file in top.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            if any(name.split(".")[0] == "drivers" for name in names):
+                found.add(file.relative_to(top).parts[0])
+    assert found == {"cli"}
 
 
 def test_only_the_replay_knows_the_container() -> None:

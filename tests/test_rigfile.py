@@ -93,7 +93,7 @@ def test_four_cases_ship() -> None:
         (
             HEAD + "exposure_mss = 2.5",
             "rig.toml:3: [camera] exposure_mss: unknown key; did you mean exposure_ms? "
-            "allowed here: driver, exposure_ms, fps",
+            "allowed here, among others: exposure_ms, ",
         ),
         (HEAD + "fps = '9'", 'rig.toml:3: [camera] fps: found "9", allowed is a number above 0'),
         (HEAD + "fps = nan", "rig.toml:3: [camera] fps: found nan, allowed is a number above 0"),
@@ -143,7 +143,7 @@ def test_four_cases_ship() -> None:
         ),
         (
             HEAD + "hroi = [5, 1]",
-            "rig.toml:1: [camera]: hroi: first 5 lies behind last 1",
+            "rig.toml:3: [camera] hroi: first 5 lies behind last 1",
         ),
         (
             '[camera]\ndriver = "replay"\n',
@@ -155,8 +155,25 @@ def test_four_cases_ship() -> None:
             '"simulated"',
         ),
         ("[camera]\nfps = 3.0\n", "rig.toml:1: [camera] driver: missing; allowed is"),
-        ("", "rig.toml: [camera]: missing; allowed is a table of driver, exposure_ms"),
-        ("camera = 3", "rig.toml:1: [camera]: found 3, allowed is a table of driver"),
+        (
+            "",
+            'rig.toml: [camera]: missing; allowed is a table with driver = "genicam" or "replay" '
+            'or "simulated"',
+        ),
+        ("camera = 3", "rig.toml:1: [camera]: found 3, allowed is a table with driver = "),
+        (
+            HEAD + "[references]\npanel = 95",
+            "rig.toml:4: [references] panel: found 95, allowed is a share up to 1.5; 0.95 for",
+        ),
+        (
+            HEAD + "wavelengths = { first = 0.397, last = 1.004 }",
+            "rig.toml:3: [camera] wavelengths.last: found 1.004; is that µm? nm are expected",
+        ),
+        (
+            HEAD + "wavelengths = { coefficients = [0.397, 1.358e-3] }",
+            "rig.toml:3: [camera] wavelengths.coefficients: give 0.397 at row 0 and 1.755 at row "
+            "1000; is that µm? nm are expected",
+        ),
         (HEAD + "fps = = 3", "rig.toml:3: not TOML: Invalid value (column 7)"),
         (HEAD + "fps = [1,\n2", "rig.toml:4: not TOML: Unclosed array (at the end of the file)"),
         (HEAD + "driver = 'replay'", "rig.toml:3: not TOML: Cannot overwrite a value"),
@@ -254,6 +271,11 @@ def test_overrides_win_and_their_values_are_toml_or_bare_words(tmp_path: Path) -
             "--set camera.serial=42: [camera] serial: found 42, allowed is a text in quotes; "
             "put it in quotes: --set 'camera.serial=\"…\"'",
         ),
+        (
+            "output.name={targt}",
+            "--set output.name={targt}: not a TOML value: Expected '=' after a key in a key/value "
+            "pair; a text with braces needs quotes: --set 'output.name=\"{targt}\"'",
+        ),
         ("camera.fps=1\nseed=2", "--set camera.fps=1\\nseed=2: found a line break"),
     ],
 )
@@ -262,6 +284,18 @@ def test_a_wrong_override_is_named(tmp_path: Path, override: str, message: str) 
         assert load_rig(write(tmp_path, HEAD), [override]).camera.serial == "0042"
         return
     assert refusal(tmp_path, HEAD, override).startswith(message)
+
+
+def test_what_an_override_replaced_is_not_sought_in_the_file(tmp_path: Path) -> None:
+    text = HEAD + "wavelengths = { first = 400.0, last = 900.0 }\n"
+    override = "camera.wavelengths={first=0.4,last=0.9}"
+    said = refusal(tmp_path, text, override)
+    assert said.startswith(f"--set {override}: [camera] wavelengths.last: found 0.9; is that µm?")
+
+
+def test_a_calibration_whose_line_begins_below_the_spectrum_loads(tmp_path: Path) -> None:
+    rig = load_rig(write(tmp_path, HEAD + "wavelengths = { coefficients = [50.0, 1.5] }"))
+    assert rig.camera.wavelengths == Wavelengths(coefficients=[50.0, 1.5])
 
 
 def test_paths_count_from_the_file_and_those_of_overrides_from_here(

@@ -41,14 +41,26 @@ def test_waits_double_up_to_a_limit_and_start_anew_after_a_good_run() -> None:
     assert back_off.after(59.0) == 0.4
 
 
-def test_last_words_tell_status_and_last_line() -> None:
-    process = child("import sys; print('first\\nbad pixel', file=sys.stderr); sys.exit(7)")
+@pytest.mark.parametrize(
+    ("status", "said", "words"),
+    [
+        (7, "swath: bad pixel", "the test process ended with exit status 7: bad pixel"),
+        (1, "swath: a\\nswath: b\\nmore", "the test process ended with exit status 1: b"),
+        (2, "swath: rig.toml:3: no", "rig.toml:3: no"),
+        (2, "swath drive: wrong", "the test process ended with exit status 2"),
+        (1, "    raise Swath(self)", "the test process ended with exit status 1"),
+    ],
+)
+def test_last_words_tell_status_and_swaths_own_last_line(
+    status: int, said: str, words: str
+) -> None:
+    process = child(f"import sys; print('first\\n{said}', file=sys.stderr); sys.exit({status})")
     assert process.last_words() == ""
     process.start()
     wait_until(lambda: not process.alive)
-    assert process.returncode == 7
-    assert process.last_words() == "the test process ended with exit status 7: bad pixel"
-    assert type(process.failure()) is CameraError
+    assert process.returncode == status
+    assert process.last_words() == words
+    assert type(process.failure()) is (ConfigError if status == 2 else CameraError)
 
 
 def test_last_words_tell_the_signal() -> None:
@@ -125,7 +137,7 @@ def test_a_program_that_is_not_there_is_told() -> None:
 
 def test_watch_starts_again_after_each_death_until_stopped() -> None:
     stop = threading.Event()
-    process = child("import sys; print('ouch', file=sys.stderr); sys.exit(1)")
+    process = child("import sys; print('swath: ouch', file=sys.stderr); sys.exit(1)")
     deaths: list[tuple[str, float]] = []
 
     def note(words: str, wait_s: float) -> None:
@@ -173,10 +185,7 @@ def test_a_driver_with_a_wrong_rig_file_says_so(
     driver.start()
     wait_until(lambda: not driver.alive, 30.0)
     assert driver.returncode == 2
-    assert driver.last_words().endswith(
-        "ended with exit status 2: "
-        f"swath: {rig}:3: [camera] fps: found -1, allowed is a number above 0"
-    )
+    assert driver.last_words() == f"{rig}:3: [camera] fps: found -1, allowed is a number above 0"
     assert type(driver.failure()) is ConfigError
 
 

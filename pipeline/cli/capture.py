@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.cli.options import Json, Lines, Out, Overrides, RigFile, Seconds
 
 if TYPE_CHECKING:
+    from pipeline.capture import CaptureResult
+    from pipeline.cli.display import CaptureDisplay
     from pipeline.config import Rig
 
 
@@ -32,30 +34,25 @@ def capture(
     from pipeline.rigfile import load_rig
 
     given = tuple(overrides or ())
-    return record(
-        load_rig(rig, given),
-        rig_path=rig,
-        overrides=given,
-        lines=lines,
-        seconds=seconds,
-        out=out,
-        endpoint=None,
-        json=json,
-    )
+    loaded = load_rig(rig, given)
+    return record(loaded, rig, given, json, lines=lines, seconds=seconds, out=out, endpoint=None)
 
 
-def record(
-    rig: Rig,
-    *,
-    rig_path: Path,
-    overrides: tuple[str, ...],
-    lines: int | None,
-    seconds: float | None,
-    out: Path | None,
-    endpoint: str | None,
-    json: bool,
-) -> int:
-    """Run a capture with display, signals and summary; ``endpoint`` None starts a driver.
+def record(rig: Rig, rig_path: Path, overrides: tuple[str, ...], json: bool, **wanted: Any) -> int:
+    """Run a capture with display, signals and summary.
+
+    Parameters
+    ----------
+    rig : Rig
+        The rig file, loaded with ``overrides``.
+    rig_path : Path
+        Its file.
+    overrides : tuple of str
+        ``KEY=VALUE`` each.
+    json : bool
+        Whether to end with an object instead of the summary.
+    **wanted
+        ``lines``, ``seconds``, ``out`` and ``endpoint`` of :func:`pipeline.capture.run_capture`.
 
     Returns
     -------
@@ -66,6 +63,7 @@ def record(
     from pipeline.cli.display import CaptureDisplay, summary
     from pipeline.cli.interrupt import stop_on_signal
     from pipeline.cli.output import print_json
+    from pipeline.errors import ConfigError, DeviceError
     from pipeline.events import EventBus, Warned
 
     bus = EventBus()
@@ -81,23 +79,15 @@ def record(
     try:
         with stop_on_signal(stop, announce), display.running():
             result = run_capture(
-                rig,
-                rig_path=rig_path,
-                overrides=overrides,
-                lines=lines,
-                seconds=seconds,
-                out=out,
-                bus=bus,
-                endpoint=endpoint,
-                stop=stop,
+                rig, rig_path=rig_path, overrides=overrides, bus=bus, stop=stop, **wanted
             )
     except KeyboardInterrupt:
-        print(
-            "swath: interrupted twice; what was recorded is in a file that ends in .partial, "
-            "and swath recover finishes it",
-            file=sys.stderr,
-        )
+        print(f"swath: interrupted twice; {left_behind(display)}", file=sys.stderr)
         return 1
+    except DeviceError as error:
+        if display.armed is None and rig.pipeline.backend == "cuda":
+            raise ConfigError(f'[pipeline] backend = "cuda": {error}') from error
+        raise
     if result.message:
         print(f"swath: {result.message}", file=sys.stderr)
     if json:
@@ -107,7 +97,27 @@ def record(
     return int(result.exit_status)
 
 
-def as_object(result: Any) -> dict[str, Any]:
+def left_behind(display: CaptureDisplay) -> str:
+    """Say what an interrupted capture left, and what finishes it."""
+    import glob
+
+    from pipeline.cli.output import called, quoted, short_path
+    from pipeline.container.partial import PARTIAL
+
+    if display.finished is not None:
+        return f"{short_path(display.finished.file)} was finished before"
+    if display.armed is None:
+        return "nothing was recorded"
+    # Of a name that was taken the capture made NAME-2.hsi; the newest is this one.
+    file = Path(display.armed.file)
+    found = list(file.parent.glob(f"{glob.escape(file.stem)}*{file.suffix}{PARTIAL}"))
+    if not found:
+        return f"no unfinished file is left in {short_path(file.parent)}"
+    path = quoted(short_path(max(found, key=lambda path: path.stat().st_mtime)))
+    return f"what was recorded is in {path}; {called()} recover {path} finishes it"
+
+
+def as_object(result: CaptureResult) -> dict[str, Any]:
     """Give what ``--json`` ends with."""
     names = ["file", "lines", "lost", "seconds", "bytes", "lines_per_second", "backend", "warnings"]
     return {name: getattr(result, name) for name in names}

@@ -11,7 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pipeline.cli.output import count_text, duration_text, short_path, size_text, warn
+from pipeline.cli.output import (
+    called,
+    count_text,
+    duration_text,
+    quoted,
+    short_path,
+    size_text,
+    warn,
+)
 from pipeline.events import (
     Armed,
     Arming,
@@ -52,8 +60,8 @@ class CaptureDisplay:
         if console is not None or sys.stderr.isatty():
             self._live = _Live(console)
         self.warnings: list[str] = []
+        self.armed: Armed | None = None
         self.finished: Finished | None = None
-        self._lost = 0
 
     @contextmanager
     def running(self) -> Iterator[CaptureDisplay]:
@@ -73,6 +81,7 @@ class CaptureDisplay:
             if isinstance(event, Warned):
                 self._warn(event.text)
             elif isinstance(event, Armed):
+                self.armed = event
                 for text in event.warnings:
                     self._warn(text)
             elif isinstance(event, Finished):
@@ -110,7 +119,6 @@ class _Live:
         self._task: TaskID | None = None
         self._kind: PhaseKind = "scan"
         self._lost = 0
-        self._lines = 0
 
     def line(self, text: str, style: str = "") -> None:
         """Write a line that stays, above the moving part."""
@@ -155,8 +163,9 @@ class _Live:
         self.line(
             f"{event.sensor_type}: {event.samples} samples × {event.bands} bands{rate}{exposure}"
         )
-        why = f" ({event.why})" if event.why else ""
-        self.line(f"computes on {event.backend}{why}; into {short_path(event.file)}", "dim")
+        # Why not on a GPU matters to who asks for one, and is an error then.
+        where = "the CPU" if event.backend == "cpu" else f"{event.backend} ({event.why})"
+        self.line(f"computes on {where}; into {short_path(event.file)}", "dim")
 
     def _move(self, event: Progress) -> None:
         if self._task is None:
@@ -215,13 +224,6 @@ def summary(done: Finished) -> list[str]:
     if done.thumbnail:
         lines.append(
             f"  picture: {done.thumbnail} inside; "
-            f"swath info {quoted(path)} --thumbnail thumbnail.jpg takes it out"
+            f"{called()} info {quoted(path)} --thumbnail thumbnail.jpg takes it out"
         )
     return lines
-
-
-def quoted(path: str) -> str:
-    """Quote a path for a shell, where it needs that."""
-    import shlex
-
-    return shlex.quote(path)

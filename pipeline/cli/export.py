@@ -41,16 +41,16 @@ def export(
     from pipeline.cli.waiting import progress
     from pipeline.container.export import export as export_file
 
+    given = {"lines": lines, "samples": samples, "bands": bands}
+    ranges = {name: read_range(f"--{name}", text) for name, text in given.items()}
     with progress(f"export to {folder}") as report:
         made = export_file(
-            file,
-            folder,
-            form=None if kind is None else kind.value,
-            lines=read_range("--lines", lines),
-            samples=read_range("--samples", samples),
-            bands=read_range("--bands", bands),
-            progress=report,
+            file, folder, form=None if kind is None else kind.value, **ranges, progress=report
         )
+    for (name, chosen), size in zip(ranges.items(), made.shape, strict=True):
+        first, end = (chosen.start or 0, chosen.stop) if chosen is not None else (0, None)
+        if end is not None and first + size < end:
+            warn(f"--{name} {first}:{end}: the file has but {first + size} {name}")
     if made.clipped:
         warn(f"{made.clipped:,} reflectance values beyond ±3.2767 are stored as the limit")
     count_lines, count_samples, count_bands = made.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,12 +31,14 @@ def info(
 
     The header, the entries, and how the data lies in the file.
     """
-    from pipeline.cli.output import print_json, warn
+    from pipeline.cli.output import print_json, short_path, warn
     from pipeline.container.reader import open_container
 
     with open_container(file) as cube:
         if thumbnail is not None:
             _write_thumbnail(cube, file, thumbnail)
+            # stdout is the object's alone with --json
+            print(short_path(thumbnail), file=sys.stderr if json else sys.stdout)
         if json:
             print_json(as_object(cube))
         elif thumbnail is None:

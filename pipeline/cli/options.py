@@ -21,15 +21,62 @@ Overrides = Annotated[
         "VALUE is read as TOML, a bare word as a string.",
     ),
 ]
+
+
+def read_lines(text: str) -> int:
+    """Read ``--lines`` of a scan, as a whole number from 1 up.
+
+    Raises
+    ------
+    ConfigError
+        When it is none.
+    """
+    hint = "; --set scan.lines=0 scans until Ctrl-C" if re.fullmatch(r"[-+]?0+", text) else ""
+    return _count("--lines", text, hint)
+
+
+def read_averaged(text: str) -> int:
+    """Read ``--lines`` of a reference, as :func:`read_lines`."""
+    return _count("--lines", text)
+
+
+def read_seconds(text: str) -> float:
+    """Read ``--seconds``, as a number from 0.001 up.
+
+    Raises
+    ------
+    ConfigError
+        When it is none.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.001 <= seconds < float("inf"):
+        raise ConfigError(f"--seconds {text[:40]}: allowed is a number from 0.001 up")
+    return seconds
+
+
+def _count(option: str, text: str, hint: str = "") -> int:
+    number = int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 0
+    if number < 1:
+        raise ConfigError(f"{option} {text[:40]}: allowed is a whole number from 1 up{hint}")
+    return number
+
+
 Json = Annotated[bool, typer.Option("--json", help="End with one JSON object on stdout.")]
 Lines = Annotated[
     int | None,
     typer.Option(
-        "--lines", metavar="N", min=1, help="Lines of the scene to take, lost ones included."
+        "--lines",
+        metavar="N",
+        parser=read_lines,
+        help="Lines of the scene to take, lost ones included.",
     ),
 ]
 Seconds = Annotated[
-    float | None, typer.Option("--seconds", metavar="S", min=0.001, help="How long to scan, in s.")
+    float | None,
+    typer.Option("--seconds", metavar="S", parser=read_seconds, help="How long to scan, in s."),
 ]
 Out = Annotated[
     Path | None,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,6 +63,25 @@ def duration_text(seconds: float) -> str:
 def count_text(count: int, noun: str) -> str:
     """Write a count with its noun: ``1 line``, ``2,000 lines``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def quoted(path: str) -> str:
+    """Quote a path for a shell, where it needs that."""
+    return shlex.quote(path)
+
+
+def called() -> str:
+    """Give the command that swath was called with, so that advice can be copied.
+
+    ``swath`` where the shell finds this very one, else the path that was typed.
+    """
+    typed = sys.argv[0]
+    if Path(typed).stem != "swath":  # python -m, or a program that uses the commands
+        return "swath"
+    found = shutil.which("swath")
+    if found is not None and os.path.realpath(found) == os.path.realpath(typed):
+        return "swath"
+    return quoted(typed)
 
 
 def short_path(path: str | Path) -> str:

@@ -31,13 +31,4 @@ def process(
             f"{rig}: [stream] endpoint: missing, process needs the driver's, such as "
             "tcp://127.0.0.1:5560, here or with --endpoint"
         )
-    return record(
-        loaded,
-        rig_path=rig,
-        overrides=given,
-        lines=lines,
-        seconds=seconds,
-        out=out,
-        endpoint=where,
-        json=json,
-    )
+    return record(loaded, rig, given, json, lines=lines, seconds=seconds, out=out, endpoint=where)

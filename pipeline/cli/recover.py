@@ -20,6 +20,7 @@ def recover(
     """
     from pipeline.cli.output import count_text, print_json, short_path, size_text, warn
     from pipeline.cli.waiting import progress
+    from pipeline.container.reader import open_container
     from pipeline.container.recovery import recover as recover_file
     from pipeline.stages.thumbnail import thumbnail_jpeg
 
@@ -31,7 +32,10 @@ def recover(
         print_json(report)
         return
     print(short_path(report.file))
-    lost = f", {count_text(report.lost, 'line')} lost" if report.lost else ""
-    print(f"  {count_text(report.lines, 'line')}{lost}")
+    lost = f"{count_text(report.lost, 'line')} lost" if report.lost else "no line lost"
+    damaged = f", {report.damaged} of them damaged on the disk" if report.damaged else ""
+    print(f"  {count_text(report.lines, 'line')}, {lost}{damaged}")
     if report.dropped_bytes:
-        print(f"  {size_text(report.dropped_bytes)} behind the last whole line were dropped")
+        with open_container(report.file) as cube:
+            cut = report.dropped_bytes * cube.header.lines // max(cube.header.data_bytes, 1)
+        print(f"  cut off at the end: {count_text(cut, 'line')}, {size_text(report.dropped_bytes)}")

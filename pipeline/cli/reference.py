@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import Overrides, RigFile
+from pipeline.cli.options import Overrides, RigFile, read_averaged
 
 
 class ReferenceKind(StrEnum):
@@ -21,7 +21,8 @@ def reference(
     kind: Annotated[ReferenceKind, typer.Argument(help="white or black.")],
     rig: RigFile,
     lines: Annotated[
-        int | None, typer.Option("--lines", metavar="N", min=1, help="Lines to average.")
+        int | None,
+        typer.Option("--lines", metavar="N", parser=read_averaged, help="Lines to average."),
     ] = None,
     overrides: Overrides = None,
 ) -> None:

@@ -32,6 +32,7 @@ def replay(
     At its recorded pace (from its ledger), as fast as it is taken, or at a given rate.
     """
     from drivers.publisher import run_driver
+    from drivers.replay import ReplayCamera
     from pipeline.cli.drive import announce
     from pipeline.rigfile import make_rig
 
@@ -42,6 +43,12 @@ def replay(
         "loops": loops,
     }
     rig = make_rig({"camera": camera, "stream": {"endpoint": endpoint}}, tuple(overrides or ()))
+    # Before it listens: somebody who connects must find a recording.
+    camera_at_hand = ReplayCamera(rig)
+    try:
+        camera_at_hand.open()
+    finally:
+        camera_at_hand.close()
     return run_driver(rig, rig.stream.endpoint, base=Path.cwd(), on_ready=announce)
 
 

@@ -36,7 +36,7 @@ def validate(
             broken = True
             result["error"] = str(error)
             if not json:
-                print(f"{file}: error: {error}")
+                print(f"{file}: error: {_without(file, str(error))}")
             continue
         errors = sum(finding.level == "error" for finding in findings)
         broken = broken or errors > 0
@@ -46,13 +46,19 @@ def validate(
             result["findings"].append({name: getattr(finding, name) for name in names})
             if not json:
                 place = f"{file}: {finding.entry}" if finding.entry else str(file)
-                print(f"{place}: {finding.level}: {finding.text} [{finding.clause}]")
+                text = _without(file, finding.text)
+                print(f"{place}: {finding.level}: {text} [{finding.clause}]")
         if not json:
             warnings = len(findings) - errors
             print(f"{file}: {_verdict(errors, warnings)}")
     if json:
         print_json({"valid": not broken, "files": results})
     return ContainerError.exit_status if broken else 0
+
+
+def _without(file: Path, text: str) -> str:
+    """Leave out the file's name, which stands before the finding."""
+    return text.removeprefix(f"{file}: ")
 
 
 def _verdict(errors: int, warnings: int) -> str:

@@ -70,7 +70,7 @@ def import_cupy() -> Any:
     except ImportError as error:
         raise DeviceError(
             "no CUDA: CuPy is not installed or does not load "
-            f"({error}); pip install 'swath[cuda13]', or cuda12 for an older driver"
+            f"({error}); pip install cupy-cuda13x, or cupy-cuda12x for an older driver"
         ) from None
     try:
         found = cupy.cuda.runtime.getDeviceCount()

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
+from pipeline.compute.kernel_cache import compile_kernel
 from pipeline.compute.tables import INVALID, LIMITS
 from pipeline.reflectance import SCALE
 
@@ -184,7 +185,7 @@ def pass_strips(  # type: ignore[no-untyped-def]
 
 @functools.cache
 def compile_pass(dtype: np.dtype[Any], kind: str | None) -> Callable[..., int]:
-    """Compile (or load from numba's cache) the kernel.
+    """Compile (or load from the cache) the kernel.
 
     Parameters
     ----------
@@ -205,9 +206,4 @@ def compile_pass(dtype: np.dtype[Any], kind: str | None) -> Callable[..., int]:
         *(stored[:, :, ::1], n.uint32[::1], n.uint32[::1], n.uint8[:, :, ::1]),
         *(n.float32[:, :, ::1], n.uint16[:, :, ::1], n.float32[::1]),
     )
-    options = {"nogil": True, "error_model": "numpy"}
-    try:
-        compiled: Callable[..., int] = numba.njit(signature, cache=True, **options)(pass_strips)
-    except RuntimeError:  # no folder to cache in: compile anew in each process
-        compiled = numba.njit(signature, **options)(pass_strips)
-    return compiled
+    return compile_kernel(pass_strips, signature, nogil=True, error_model="numpy")

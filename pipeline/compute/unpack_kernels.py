@@ -11,6 +11,8 @@ from typing import Any
 import numba
 import numpy as np
 
+from pipeline.compute.kernel_cache import compile_kernel
+
 U2 = np.uint16
 
 
@@ -53,12 +55,7 @@ LOOPS = {("lsb", 10): lsb10, ("lsb", 12): lsb12, ("gige", 10): gige10, ("gige", 
 
 
 def compile_unpack(packing: str, bits: int) -> Callable[[Any, int, Any], None]:
-    """Compile (or load from numba's cache) the loop of one layout."""
+    """Compile (or load from the cache) the loop of one layout."""
     n = numba.types
     signature = n.void(n.Array(n.uint8, 1, "C", readonly=True), n.int64, n.uint16[::1])
-    loop = LOOPS[packing, bits]
-    try:
-        compiled: Callable[..., None] = numba.njit(signature, nogil=True, cache=True)(loop)
-    except RuntimeError:  # no folder to cache in: compile anew in each process
-        compiled = numba.njit(signature, nogil=True)(loop)
-    return compiled
+    return compile_kernel(LOOPS[packing, bits], signature, nogil=True)

@@ -14,8 +14,12 @@ import numpy as np
 import pytest
 
 from pipeline.cli.app import run
+from pipeline.cli.capture import left_behind
+from pipeline.cli.display import CaptureDisplay
 from pipeline.cli.interrupt import stop_on_signal
 from pipeline.container.reader import open_container
+from pipeline.errors import DeviceError
+from pipeline.events import Armed
 
 SWATH = [sys.executable, "-m", "pipeline.cli"]
 KEYS = ["file", "lines", "lost", "seconds", "bytes", "lines_per_second", "backend", "warnings"]
@@ -67,8 +71,9 @@ def test_json_is_the_only_thing_on_stdout(rig: Path, capfd: pytest.CaptureFixtur
             "missing.hdr",
         ),
         (["--out", "rig.toml"], "rig.toml"),
-        (["--lines", "0"], "Invalid value for '--lines'"),
-        (["--lines", "many"], "Invalid value for '--lines'"),
+        (["--lines", "0"], "--lines 0: allowed is a whole number from 1 up; --set scan.lines=0 "),
+        (["--lines", "many"], "--lines many: allowed is a whole number from 1 up"),
+        (["--seconds", "nan"], "--seconds nan: allowed is a number from 0.001 up"),
     ],
 )
 def test_bad_input_is_one_sentence_and_starts_nothing(
@@ -85,6 +90,37 @@ def test_bad_input_is_one_sentence_and_starts_nothing(
     assert message in err
     assert err.count("\n") == 1
     assert [path.name for path in rig.parent.rglob("*") if path.is_file()] == ["rig.toml"]
+
+
+def test_a_gpu_that_is_asked_for_and_not_there_is_bad_input(
+    rig: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def import_cupy() -> object:
+        raise DeviceError("no CUDA device: the driver finds none")
+
+    monkeypatch.setattr("pipeline.compute.cuda.import_cupy", import_cupy)
+    file = rig.parent / "x.hsi"
+    assert run(["capture", str(rig), "--out", str(file), "--set", "pipeline.backend=cuda"]) == 2
+    said = 'swath: [pipeline] backend = "cuda": no CUDA device: the driver finds none\n'
+    assert said in capfd.readouterr().err
+    assert not file.exists()
+
+
+def test_a_second_signal_says_what_is_left_and_how_to_finish_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    display = CaptureDisplay()
+    assert left_behind(display) == "nothing was recorded"
+    armed = {"driver": "x", "sensor_type": "x", "bands": 1, "samples": 1, "data_type": 12}
+    more = {"bit_depth": 12, "file": str(tmp_path / "my leaf.hsi"), "backend": "cpu", "why": ""}
+    display(Armed(**armed, **more))
+    assert left_behind(display) == "no unfinished file is left in ."
+    (tmp_path / "my leaf-2.hsi.partial").touch()
+    assert left_behind(display) == (
+        "what was recorded is in 'my leaf-2.hsi.partial'; swath recover 'my leaf-2.hsi.partial' "
+        "finishes it"
+    )
 
 
 def test_ctrl_c_finishes_the_file(rig: Path) -> None:
@@ -178,6 +214,21 @@ def test_a_half_without_an_endpoint_says_what_is_missing(
 ) -> None:
     assert run([command, str(rig)]) == 2
     assert "[stream] endpoint: missing" in capfd.readouterr().err
+
+
+def test_a_replay_looks_at_its_file_before_it_listens(
+    captured: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = captured.read_bytes()
+    for name, data in (("absent", None), ("empty", b""), ("cut", whole[:9000]), ("x", b"x" * 99)):
+        file = tmp_path / f"{name}.hsi"
+        if data is not None:
+            file.write_bytes(data)
+        assert run(["replay", str(file), "--endpoint", f"ipc://{tmp_path}/link"]) == 2
+        out, err = capfd.readouterr()
+        assert out == ""
+        assert err.startswith(f"swath: {file}: ")
+        assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("rate", ["fast", "0", "-3", "nan", "inf"])

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import io
+import sys
 import threading
+from pathlib import Path
 
 import msgspec
 import pytest
 from rich.console import Console
 
 from pipeline.cli.display import CaptureDisplay, summary
-from pipeline.cli.output import count_text, duration_text, size_text
+from pipeline.cli.output import called, count_text, duration_text, size_text
 from pipeline.events import (
     Armed,
     Arming,
@@ -80,11 +82,33 @@ def test_a_terminal_shows_lines_rate_losses_and_time_left() -> None:
         ),
     )
     assert "camera [x]: 320 samples × 120 bands at 200 Hz, 2.5 ms" in shown
-    assert "computes on cpu (no CUDA device)" in shown
+    assert "computes on the CPU; into /data/leaf.hsi" in shown
     assert "warning: too dim" in shown
     assert "150/600 lines  200/s" in shown
     assert "3 lost" in shown
     assert "2.2 s left · 12.0 MB · 31.0 °C" in shown
+
+
+def test_a_gpu_is_named() -> None:
+    armed = msgspec.structs.replace(ARMED, backend="cuda", why="found NVIDIA H200")
+    assert "computes on cuda (found NVIDIA H200)" in drawn(armed)
+
+
+def test_advice_calls_swath_as_it_was_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "my bin" / "swath"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert called() == f"'{program}'"
+    assert f"inside; '{program}' info " in summary(DONE)[-1]
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert called() == "swath"
+    monkeypatch.setattr(sys, "argv", ["/x/pipeline/cli/__main__.py"])
+    assert called() == "swath"
 
 
 def test_a_scan_without_end_shows_how_long_the_disk_lasts() -> None:

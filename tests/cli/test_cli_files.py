@@ -10,6 +10,7 @@ import pytest
 from pipeline.cli.app import run
 from pipeline.container.envi import read_header
 from pipeline.container.reader import open_container
+from pipeline.container.recovery import RecoveryReport
 
 #: What ``swath info --json`` promises.
 INFO = {
@@ -50,6 +51,7 @@ def test_the_thumbnail_can_be_taken_out(
     picture = tmp_path / "t.jpg"
     assert run(["info", str(captured), "--thumbnail", str(picture)]) == 0
     assert picture.read_bytes()[:3] == b"\xff\xd8\xff"
+    assert capfd.readouterr().out == f"{picture}\n"
     assert run(["info", str(captured), "--thumbnail", str(picture)]) == 2
     assert "exists, it is not overwritten" in capfd.readouterr().err
 
@@ -76,7 +78,9 @@ def test_validate_ends_with_the_worst_finding(
     assert run(["validate", str(broken), str(nothing)]) == 2
     out = capfd.readouterr().out
     assert f"{broken}: not valid: 1 error" in out
-    assert f"{nothing}: error: " in out
+    assert f"{nothing}: error: found no ZIP file" in out
+    assert run(["validate", str(tmp_path / "absent.hsi")]) == 2
+    assert capfd.readouterr().out == f"{tmp_path}/absent.hsi: error: found no such file\n"
 
 
 def test_export_writes_what_read_gives(
@@ -90,6 +94,26 @@ def test_export_writes_what_read_gives(
         wanted = cube.read(lines=slice(10, 20), samples=slice(0, 5), bands=slice(3, None))
         assert plain.raw.dtype == "<f4"
         assert (plain.raw == wanted).all()
+
+
+def test_export_says_where_a_range_goes_beyond_the_cube(
+    captured: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--bands", "5:500", "--lines", "0:60"]
+    assert run(["export", str(captured), str(tmp_path / "out"), *given]) == 0
+    out, err = capfd.readouterr()
+    assert "60 lines × 24 samples × 15 bands" in out
+    assert err == "warning: --bands 5:500: the file has but 20 bands\n"
+
+
+@pytest.mark.parametrize("command", ["info", "export", "sidecar"])
+def test_what_was_not_finished_is_for_recover(
+    captured: Path, tmp_path: Path, command: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    partial = shutil.copy(captured, tmp_path / "x.hsi.partial")
+    more = [str(tmp_path / "out")] if command == "export" else []
+    assert run([command, str(partial), *more]) == 2
+    assert "swath recover" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["5", "a:b", "9:3", "4:4", "-1:3", "1:2:3", ":0"])
@@ -131,6 +155,19 @@ def test_recover_of_what_is_not_there_is_bad_input(
     err = capfd.readouterr().err
     assert "x.hsi" in err
     assert err.count("\n") == 1
+
+
+def test_recover_says_what_is_lost_and_what_was_cut_off(
+    captured: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    line_bytes = 24 * 20 * 2
+    report = RecoveryReport(captured, 60, lost=3, damaged=1, dropped_bytes=2 * line_bytes + 5)
+    monkeypatch.setattr("pipeline.container.recovery.recover", lambda file, thumbnail: report)
+    assert run(["recover", str(captured)]) == 0
+    assert capfd.readouterr().out.splitlines()[1:] == [
+        "  60 lines, 3 lines lost, 1 of them damaged on the disk",
+        "  cut off at the end: 2 lines, 1.9 kB",
+    ]
 
 
 @pytest.mark.parametrize(

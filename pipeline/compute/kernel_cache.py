@@ -1,0 +1,65 @@
+"""Compiles kernels with numba, and keeps them for the next process in the user's own cache folder.
+
+numba's default is ``__pycache__`` beside the source: files there that pip did not install stay
+behind when it removes the package, and what is left shadows another installation of it. Imported
+by the modules with kernels only; knows numba and folders, nothing of pixels.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+
+
+def compile_kernel(
+    function: Callable[..., Any], signature: Any, **options: Any
+) -> Callable[..., Any]:
+    """Compile a function for one signature, or load it from the cache.
+
+    Where there is no folder to cache in, it is compiled anew in each process.
+
+    Parameters
+    ----------
+    function : callable
+    signature : numba signature
+    **options
+        For ``numba.njit``.
+    """
+    if keep_kernels():
+        try:
+            return numba.njit(signature, cache=True, **options)(function)  # type: ignore[no-any-return]
+        except (RuntimeError, OSError):  # the source is no file, or the disk is full
+            pass
+    return numba.njit(signature, **options)(function)  # type: ignore[no-any-return]
+
+
+@functools.cache
+def keep_kernels() -> bool:
+    """Settle numba's cache folder; ``NUMBA_CACHE_DIR`` wins. Gives whether it can be written."""
+    try:
+        folder = Path(numba.config.CACHE_DIR or cache_folder())
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home
+        return False
+    # The attribute, not the environment: numba may have been imported by somebody else before.
+    numba.config.CACHE_DIR = str(folder)
+    return True
+
+
+def cache_folder() -> Path:
+    """Give the folder of this user, Python and numba."""
+    if sys.platform == "win32":
+        given = os.environ.get("LOCALAPPDATA")
+    else:
+        given = os.environ.get("XDG_CACHE_HOME")
+    top = Path(given) if given and os.path.isabs(given) else Path.home() / ".cache"
+    return top / "swath" / f"numba-{platform.python_version()}-{numba.__version__}"

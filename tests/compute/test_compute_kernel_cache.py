@@ -1,0 +1,62 @@
+"""Where compiled kernels are kept: never in the package."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("numba")
+
+CODE = """
+import numpy as np
+from pipeline.compute import kernel_cache, unpack_kernels
+from pathlib import Path
+beside = Path(unpack_kernels.__file__).parent
+before = set(beside.rglob("*.nb[ic]"))
+loop = unpack_kernels.compile_unpack("lsb", 12)
+out = np.zeros(2, np.uint16)
+loop(np.array([0x21, 0x43, 0x65], np.uint8), 1, out)
+assert [hex(value) for value in out] == ["0x321", "0x654"]
+assert set(beside.rglob("*.nb[ic]")) == before
+print(kernel_cache.keep_kernels())
+"""
+
+
+def unpack_once(**settings: str) -> str:
+    """Compile and use a kernel in a fresh process; gives whether it could be kept."""
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", CODE],
+        env=environment | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the folder has another name there")
+def test_kernels_are_kept_in_the_users_cache_folder(tmp_path: Path) -> None:
+    assert unpack_once(XDG_CACHE_HOME=str(tmp_path)) == "True"
+    kept = list(tmp_path.rglob("*.nbc"))
+    assert kept
+    assert all(path.is_relative_to(tmp_path / "swath") for path in kept)
+
+
+def test_the_folder_that_numba_is_told_wins(tmp_path: Path) -> None:
+    given = {"XDG_CACHE_HOME": str(tmp_path / "x"), "NUMBA_CACHE_DIR": str(tmp_path / "own")}
+    assert unpack_once(**given) == "True"
+    assert list((tmp_path / "own").rglob("*.nbc"))
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the folder has another name there")
+def test_without_a_folder_kernels_are_compiled_and_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    assert unpack_once(XDG_CACHE_HOME=str(tmp_path / "file")) == "False"
+    assert unpack_once(NUMBA_CACHE_DIR=str(tmp_path / "file")) == "False"
