@@ -42,7 +42,7 @@ class SeriesPlan:
     target : int
         Lines of the scene to count, lost ones included; 0: no end.
     first_line, epoch : int
-        Index in the cube of the first line, and the epoch of all of them.
+        Index in the cube of the first line, and its epoch.
     """
 
     bands: int
@@ -101,7 +101,8 @@ class Series:
     seconds : float
         How long to acquire; 0: no limit.
     after_host_time_ns : int
-        Host time of the last line of the epoch before; 0: there was none.
+        Host time of the newest frame, at first of the last line of the epoch before; 0: there was
+        none.
     sent : int
         Blocks that left.
     acquiring, end_sent : bool
@@ -134,6 +135,8 @@ class Blocks:
         Lines of the scene so far, lost ones included, also those that have no place yet.
     stored, lost : int
         Lines with pixels, and lost lines, in blocks so far; filled lines are both.
+    epoch : int
+        Of what comes next; the owner counts on when a camera begins to count its frames anew.
     """
 
     def __init__(
@@ -147,6 +150,7 @@ class Blocks:
         self.counted = 0
         self.stored = 0
         self.lost = 0
+        self.epoch = plan.epoch
         self._ring = ring
         self._clock = clock
         self._line = plan.first_line
@@ -212,7 +216,7 @@ class Blocks:
             return
         self.counted += count
         waiting = self._losses if self._held is None else self._behind
-        waiting.add(Loss(count, reason, frame_id, host_time_ns))
+        waiting.add(Loss(count, reason, frame_id, host_time_ns, self.epoch))
 
     def due_s(self) -> float | None:
         """Give the seconds until the open block is too old; None when nothing is in it."""
@@ -301,9 +305,9 @@ class Blocks:
         row["encoder"] = frame.encoder
         row["exposure_ms"] = frame.exposure_ms
         row["temperature_c"] = frame.temperature_c
-        row["epoch"] = self.plan.epoch
+        row["epoch"] = self.epoch
         return rows
 
     def _no_losses(self) -> Losses:
         plan = self.plan
-        return Losses(fill=plan.fill, max_gap_lines=plan.max_gap_lines, epoch=plan.epoch)
+        return Losses(fill=plan.fill, max_gap_lines=plan.max_gap_lines)

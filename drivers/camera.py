@@ -8,7 +8,7 @@ rig file's structures, the messages and the error tree.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,30 @@ class Frame:
     complete: bool = True
 
 
+class Asked(NamedTuple):
+    """How a feature was asked for: by which ``key``, in which ``unit`` (``factor`` × its own)."""
+
+    key: str
+    unit: str = ""
+    factor: float = 1.0
+
+    def text(self, value: Any) -> str:
+        """Write a value of the feature as a user writes it: ``2.5 ms``."""
+        if self.factor != 1.0 or isinstance(value, float):
+            value = f"{value * self.factor:.9g}"
+        return f"{value} {self.unit}".rstrip()
+
+    def differs(self, value: Any, taken: Any) -> str:
+        """Say that the camera took something else."""
+        return f"asked for {self.text(value)}, the camera took {self.text(taken)}"
+
+
+#: Keys of the rig file for features that SFNC has in other units or under other names.
+EXPOSURE: Final = Asked("exposure_ms", "ms", 1e-3)
+RATE: Final = Asked("fps", "Hz")
+GAIN: Final = Asked("gain")
+
+
 class EndOfFrames(Exception):  # noqa: N818 - an end, not an error
     """Raised by ``fetch`` of a camera whose source is at its end (a replay)."""
 
@@ -47,6 +71,10 @@ class Camera(Protocol):
     series ``shutter``, ``panel`` and ``set_feature``; at last ``close``, which never raises.
     Every method may raise :class:`~pipeline.errors.CameraError` (or ``ConfigError`` for what the
     rig file asks in vain), and :class:`~pipeline.errors.CameraLostError` when the camera is gone.
+
+    Two more things a camera may have. ``seek(line) -> int``, where the source waits: before each
+    ``start``, go to that line of the scene and give its frame id. ``epoch``, an attribute: set
+    before each ``start``, 0 until the camera went away for the first time.
     """
 
     #: Frame ids wrap from ``frame_id_max`` to ``frame_id_first`` (65535 → 1 on GigE); 0: never.

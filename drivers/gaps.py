@@ -24,13 +24,14 @@ class Step:
     Attributes
     ----------
     frame_id : int
-        Unwrapped: it grows by one a frame within an epoch, whatever the camera's counter does.
+        Unwrapped: it grows by one a frame within an epoch, also when the camera's counter wraps.
     missing : int
         Frames lost between the one before and this one.
     repeated : bool
         The frame came again, or so late that its place is taken: it is not a new line.
     restarted : bool
-        The camera began to count anew, so what was lost before this frame is not known.
+        The camera began to count anew: an epoch begins with this frame, and its id says nothing
+        about what was lost before it.
     """
 
     frame_id: int
@@ -40,7 +41,7 @@ class Step:
 
 
 class FrameIds:
-    """Unwraps the frame ids of one epoch and counts what is missing between them.
+    """Unwraps the frame ids of a series and counts what is missing between them.
 
     Parameters
     ----------
@@ -61,6 +62,10 @@ class FrameIds:
         """The unwrapped id of the newest frame, None before the first."""
         return None if self._raw is None else self._unwrapped
 
+    def expect(self, frame_id: int) -> None:
+        """Know the id that the first frame has if none is missing before it."""
+        self._raw = self._unwrapped = frame_id - 1
+
     def step(self, frame_id: int) -> Step:
         """Take the id of the next frame."""
         if frame_id > self._max:
@@ -69,7 +74,6 @@ class FrameIds:
             self._raw = self._unwrapped = frame_id
             return Step(frame_id)
         ahead = frame_id - self._raw
-        restarted = False
         if self._max:
             # Of the two ways round the counter the shorter one is taken.
             period = self._max - self._first + 1
@@ -78,11 +82,11 @@ class FrameIds:
             began_anew = frame_id == self._first and ahead < 0
             if -ahead <= LATE_WINDOW and not began_anew:
                 return Step(self._unwrapped + ahead, repeated=True)
-            restarted = True
-            ahead = 1
+            self._raw = self._unwrapped = frame_id
+            return Step(frame_id, restarted=True)
         self._raw = frame_id
         self._unwrapped += ahead
-        return Step(self._unwrapped, missing=ahead - 1, restarted=restarted)
+        return Step(self._unwrapped, missing=ahead - 1)
 
 
 @dataclass(slots=True)
@@ -90,18 +94,21 @@ class Loss:
     """A run of consecutive lost lines with one reason, not yet written anywhere.
 
     ``frame_id``: of the first of them, 0 where nobody knows. ``host_time_ns``: when it was seen.
+    ``epoch``: written to the rows.
     """
 
     count: int
     reason: LossReason
     frame_id: int
     host_time_ns: int
+    epoch: int = 0
 
     def joins(self, other: Loss) -> bool:
         """Tell whether ``other`` goes on where this run ends, for the same reason."""
         ids = bool(self.frame_id) == bool(other.frame_id)
         follows = not self.frame_id or self.frame_id + self.count == other.frame_id
-        return self.reason == other.reason and ids and follows
+        alike = self.reason == other.reason and self.epoch == other.epoch
+        return alike and ids and follows
 
 
 class Losses:
@@ -113,14 +120,11 @@ class Losses:
         Lost lines keep their place in the cube (``gaps = "fill"``).
     max_gap_lines : int
         A gap of more lines is not filled.
-    epoch : int
-        Written to the rows.
     """
 
-    def __init__(self, *, fill: bool, max_gap_lines: int, epoch: int) -> None:
+    def __init__(self, *, fill: bool, max_gap_lines: int) -> None:
         self._fill = fill
         self._max_gap_lines = max_gap_lines
-        self._epoch = epoch
         self._runs: deque[Loss] = deque()
 
     def __bool__(self) -> bool:
@@ -181,7 +185,7 @@ class Losses:
         rows["frame_id"] = run.frame_id
         rows["host_time_ns"] = run.host_time_ns
         rows["device_time_ns"] = NO_VALUE
-        rows["epoch"] = self._epoch
+        rows["epoch"] = run.epoch
         rows["status"] = LineStatus.LOST
         rows["reason"] = run.reason
         return rows

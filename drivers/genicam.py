@@ -18,7 +18,7 @@ from genicam.genapi import GenericException as NodeException
 from genicam.gentl import GenericException, TimeoutException
 from numpy.typing import NDArray
 
-from drivers.camera import Frame, no_reference, orient
+from drivers.camera import EXPOSURE, GAIN, RATE, Frame, no_reference, orient
 from drivers.genicam_buffers import PixelReader, device_time_ns, info
 from drivers.genicam_devices import Devices, describe, list_cameras, producer_files
 from drivers.genicam_nodes import Nodes, first_sentence
@@ -236,14 +236,14 @@ class GenicamCamera:
         if camera.exposure_ms is not None:
             self._set_if_there(nodes, "ExposureMode", "Timed", "[camera] exposure_ms")
             self._set_if_there(nodes, "ExposureAuto", "Off", "[camera] exposure_ms")
-            nodes.set("ExposureTime", camera.exposure_ms * 1e3, "[camera] exposure_ms")
+            nodes.set("ExposureTime", camera.exposure_ms * 1e3, "[camera] exposure_ms", EXPOSURE)
         self._set_trigger_off(nodes)
         if camera.fps is not None and self._rig.scan.trigger != "line":
             self._set_if_there(nodes, "AcquisitionFrameRateEnable", True, "[camera] fps")
-            nodes.set("AcquisitionFrameRate", camera.fps, "[camera] fps")
+            nodes.set("AcquisitionFrameRate", camera.fps, "[camera] fps", RATE)
         if camera.gain is not None:
             self._set_if_there(nodes, "GainAuto", "Off", "[camera] gain")
-            nodes.set("Gain", camera.gain, "[camera] gain")
+            nodes.set("Gain", camera.gain, "[camera] gain", GAIN)
         self._set_trigger(nodes)
         for name, value in camera.features.items():
             nodes.set(name, value, f"[camera] features: {name}")

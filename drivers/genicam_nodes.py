@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from genicam.genapi import GenericException
 
+from drivers.camera import Asked
 from pipeline.errors import CameraError, ConfigError
 
 #: SFNC name → names that stand for the same on cameras before SFNC 2 or of single vendors.
@@ -44,16 +45,16 @@ class Nodes:
     ----------
     node_map : genicam.genapi.NodeMap
         Of the remote device.
-
-    Attributes
-    ----------
-    differ : dict of str
-        Feature → what was asked for and what the camera took instead.
     """
 
     def __init__(self, node_map: Any) -> None:
         self._map = node_map
-        self.differ: dict[str, str] = {}
+        self._differ: dict[str, tuple[str, str]] = {}
+
+    @property
+    def differ(self) -> dict[str, str]:
+        """Feature, or the key that asked for it → what was asked for, and what was taken."""
+        return dict(self._differ.values())
 
     def name_of(self, name: str) -> str | None:
         """Give the name that this camera has for an SFNC feature; None when it has none."""
@@ -126,7 +127,7 @@ class Nodes:
                 found.append(str(symbol))
         return found
 
-    def set(self, name: str, value: Any, where: str) -> Any:
+    def set(self, name: str, value: Any, where: str, asked: Asked | None = None) -> Any:
         """Set a feature and read back what the camera took.
 
         Numbers off the camera's raster go to the nearest step; what was taken instead of what was
@@ -140,6 +141,8 @@ class Nodes:
             ``True`` executes a command.
         where : str
             What asks for it, for messages: ``[camera] exposure_ms``.
+        asked : Asked, optional
+            The key and unit in which a difference is told; by default the feature's own name.
 
         Raises
         ------
@@ -170,9 +173,10 @@ class Nodes:
         except GenericException as error:
             raise CameraError(f"{where}: {own} = {value!r}: {first_sentence(error)}") from error
         if not _same(value, taken):
-            self.differ[own] = f"asked for {value}, the camera took {taken}"
+            asked = asked or Asked(own)
+            self._differ[own] = asked.key, asked.differs(value, taken)
         else:
-            self.differ.pop(own, None)
+            self._differ.pop(own, None)
         return taken
 
     def readable(self) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """The driver as a process: signals, and the parent that it must not outlive.
 
-Knows the operating system only. A signal sets a flag; the publisher's loop looks at it.
+Knows the operating system only. A signal sets a flag; the publisher's loop looks at it, and closes
+the camera in order. Where that loop is stuck in a vendor's call, a guard ends the process.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import os
 import signal
 import sys
@@ -16,11 +18,16 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Final
 
-#: A camera that still keeps the process so long after it was asked to end is left to the
-#: system, seconds.
+#: A camera that still keeps the process so long after it was asked to end, or after its parent
+#: died, is left to the system, seconds.
 HANG_S: Final = 20.0
+#: A vendor's call that holds the interpreter lock for so long hangs, seconds; longer than the
+#: engine waits for a camera to be armed.
+LOCKED_S: Final = 90.0
 #: How often the parent is looked for, seconds.
 LOOK_S: Final = 0.25
+#: How often the guard shows that the interpreter lock can be had, seconds.
+RENEW_S: Final = 1.0
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -65,10 +72,43 @@ class ProcessWatch:
         if self.parent_pid is not None:
             end_with_parent()
         try:
-            yield
+            with self._guard():
+                yield
         finally:
             for number, handler_before in before.items():
                 signal.signal(number, handler_before or signal.SIG_DFL)
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        """See to it that the process ends, whatever the main thread is stuck in."""
+        if self.parent_pid is None:
+            yield
+            return
+        over = threading.Event()
+        thread = threading.Thread(target=self._watch_over, args=(over,), name="guard", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            faulthandler.cancel_dump_traceback_later()
+
+    def _watch_over(self, over: threading.Event) -> None:
+        """Put the end of the process off for as long as parent and interpreter are alive.
+
+        A handler of Python's runs in the main thread, so not while that is stuck; this thread
+        needs the interpreter lock; faulthandler's timer needs neither.
+        """
+        with open(os.devnull, "w") as nowhere:
+            while not (self.end_asked or os.getppid() != self.parent_pid):
+                faulthandler.dump_traceback_later(LOCKED_S, exit=True, file=nowhere)
+                renew_s = time.monotonic() + RENEW_S
+                while time.monotonic() < renew_s and os.getppid() == self.parent_pid:
+                    if over.wait(LOOK_S):
+                        return
+            faulthandler.dump_traceback_later(HANG_S, exit=True, file=nowhere)
+            over.wait()
 
     def orphaned(self) -> bool:
         """Tell whether the parent is gone; looks at most every ``LOOK_S``."""
@@ -92,11 +132,7 @@ class ProcessWatch:
             self.hurried = True
             return
         self.end_asked = True
-        if self.parent_pid is not None:
-            # Also the signal of the parent's death: a hanging camera must not keep the process.
-            timer = threading.Timer(HANG_S, os._exit, (1,))
-            timer.daemon = True
-            timer.start()
+        self._looked_s = 0.0  # it may be the signal of the parent's death
 
 
 def end_with_parent() -> None:

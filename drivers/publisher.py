@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -93,7 +95,20 @@ def run_driver(
         )
         if on_ready is not None:
             on_ready(link.endpoint)
-        return Publisher(camera, rig, link, watch=watch).run()
+        try:
+            return Publisher(camera, rig, link, watch=watch).run()
+        finally:
+            if parent_pid is not None and os.getppid() != parent_pid:
+                _clear_away(link.endpoint)
+
+
+def _clear_away(endpoint: str) -> None:
+    """Remove the private folder of an endpoint, which a parent that was killed left behind."""
+    path = Path(endpoint.removeprefix("ipc://"))
+    if endpoint.startswith("ipc://") and path.parent.name.startswith("swath-"):
+        with contextlib.suppress(OSError):  # not empty: then it is not ours alone
+            path.unlink(missing_ok=True)
+            path.parent.rmdir()
 
 
 def _located(curve: CurveConfig | None, base: Path) -> CurveConfig | None:
@@ -140,7 +155,7 @@ class Publisher:
         self._temperature_c: float | None = None
         self._joined = False
         self._quit = False
-        self._status = 0
+        self._gave_up = ""
 
     def run(self) -> int:
         """Serve commands and series until the end; returns the exit status."""
@@ -149,7 +164,11 @@ class Publisher:
                 pass
         finally:
             self._close()
-        return self._status
+        if self._gave_up:
+            with contextlib.suppress(OSError):  # whoever read it may be what is gone
+                print(f"swath: {self._gave_up}; the camera was closed", file=sys.stderr, flush=True)
+            return 1
+        return 0
 
     # -- one turn ------------------------------------------------------------------------
 
@@ -160,9 +179,10 @@ class Publisher:
         now = time.monotonic()
         if not acquiring or now - self._polled_s >= POLL_S:
             self._poll(0.0 if acquiring else TURN_S)
-        if self._watch.orphaned() or self._engine_gone():
-            self._status = 1
-            return False
+        if self._watch.orphaned():
+            return self._give_up("the process that started the driver is gone")
+        if self._engine_gone():
+            return self._give_up(f"the engine was silent for {self._link.peer_silent_s:.0f} s")
         if self._watch.hurried:
             return False
         if self._watch.end_asked:
@@ -215,6 +235,11 @@ class Publisher:
         series = self._series
         return series is not None and series.end_sent and not self._link.ended_acknowledged
 
+    def _give_up(self, why: str) -> bool:
+        """End without an engine; the camera is closed, then ``why`` is said."""
+        self._gave_up = why
+        return False
+
     def _engine_gone(self) -> bool:
         """Tell whether the engine of a capture was there and is silent for too long.
 
@@ -257,11 +282,15 @@ class Publisher:
         if step.repeated:
             self._dropped += 1
             return
-        if fresh:
+        if step.restarted:
+            blocks.epoch += 1
+        # A source that waits lost nothing while it was away.
+        if (fresh or step.restarted) and info.open_loop:
             away = restart_gap(series.after_host_time_ns, frame.host_time_ns, self._armed.fps)
             blocks.lose(away, LossReason.CAMERA_RESTART, 0, frame.host_time_ns)
             if blocks.is_full():
                 return
+        series.after_host_time_ns = frame.host_time_ns
         if row is None:
             self._dropped += 1
             blocks.dropped(frame, step.frame_id, step.missing)
@@ -363,7 +392,11 @@ class Publisher:
         info = self._armed.arm()
         self._temperature_c = info.temperature_c
         camera: dict[str, Any] = msgspec.to_builtins(info)
-        return {"camera": camera, "block_lines": self._armed.block_lines}
+        return {
+            "camera": camera,
+            "block_lines": self._armed.block_lines,
+            "gaps": self._rig.stream.gaps,
+        }
 
     def _on_series(self, args: dict[str, Any]) -> dict[str, Any]:
         self._none_running("series")
@@ -388,7 +421,9 @@ class Publisher:
         # A source that waits goes on where it was; a live camera has no such place.
         seek = getattr(self._camera, "seek", None)
         if seek is not None:
-            seek(int(args.get("scene_line") or 0))
+            series.ids.expect(seek(int(args.get("scene_line") or 0)))
+        if hasattr(self._camera, "epoch"):
+            self._camera.epoch = plan.epoch
         self._camera.start(kind)
         try:
             self._link.start(start)

@@ -27,8 +27,10 @@ from pipeline.stream.messages import CameraInfo
 
 #: Mapped bytes that are read before their pages are given back.
 RELEASE_BYTES: Final = 64 << 20
+#: Settings of a live camera that would change what the lines are; a recording has its own.
+_REFUSED: Final = ("binning", "hroi", "vroi", "flip", "wavelengths")
 #: Settings of a live camera that a recording cannot take.
-_IN_VAIN: Final = ("binning", "hroi", "vroi", "flip", "gain", "pixel_format", "features")
+_IN_VAIN: Final = ("spectral_axis", "gain", "pixel_format", "features")
 
 
 class ReplayCamera:
@@ -65,12 +67,18 @@ class ReplayCamera:
         ContainerError
             When it is not what it says.
         ConfigError
-            When its payload is coded or holds scores, which are no lines of a camera.
+            When its payload is coded or holds scores, which are no lines of a camera, or when the
+            rig file wants other lines than were recorded.
         """
         self.close()
         camera = self._rig.camera
         container = open_container(camera.file or "")
         header = container.header
+        try:
+            _refuse(camera, header)
+        except ConfigError:
+            container.close()
+            raise
         if header.coded or header.file_type.casefold() == "pca":
             what = "a coded payload" if header.coded else "PCA scores"
             container.close()
@@ -106,12 +114,19 @@ class ReplayCamera:
         self._first = self._next
         self._start_s = time.monotonic()
 
-    def seek(self, line: int) -> None:
-        """Go to line ``line`` of the scene (from 0, lost lines and loops included)."""
+    def seek(self, line: int) -> int:
+        """Go to line ``line`` of the scene (from 0, lost lines and loops included).
+
+        Returns
+        -------
+        int
+            Its frame id, whether it was lost or not.
+        """
         recording = self._need()
         loop, position = divmod(max(0, line), recording.length)
         index = int(np.searchsorted(recording.position, position))
         self._next = loop * recording.lines + index
+        return recording.first_id + max(0, line)
 
     def fetch(self, into: NDArray[np.generic] | None, timeout_s: float) -> Frame | None:
         """Wait for the next line; see :meth:`drivers.camera.Camera.fetch`."""
@@ -298,6 +313,18 @@ class ReplayCamera:
             references=references,
             warnings=[*self._container.warnings, *warnings],
         )
+
+
+def _refuse(camera: CameraConfig, header: Header) -> None:
+    """Refuse settings that contradict the recording; band numbers do not where it has no more."""
+    plain = CameraConfig(driver="simulated")
+    for name in _REFUSED:
+        found = getattr(camera, name)
+        if found == getattr(plain, name):
+            continue
+        if name == "wavelengths" and found == "index" and header.wavelength_nm is None:
+            continue
+        raise ConfigError(f"[camera] {name}: a replay keeps its source's; remove it")
 
 
 def _mapping(array: NDArray[Any]) -> mmap.mmap | None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.camera import Frame, no_reference
+from drivers.camera import EXPOSURE, GAIN, RATE, Asked, Frame, no_reference
 from drivers.scene import Float64
 from drivers.sensor import Sensor, View
 from pipeline.config import Rig
@@ -37,6 +37,7 @@ CRASH_STATUS: Final = 139
 
 _KINDS: Final = {"black": 1, "white": 2, "scan": 3}
 _SETTABLE: Final = ("ExposureTime", "AcquisitionFrameRate", "Gain")
+_KEYS: Final = {"ExposureTime": EXPOSURE, "AcquisitionFrameRate": RATE, "Gain": GAIN}
 _GAIN_DB: Final = (0.0, 24.0)
 _MIN_FPS: Final = 0.1
 
@@ -47,12 +48,14 @@ class SimulatedCamera:
     The scene starts anew with each scan: frame id n of a scan shows its line n − 1. The stage
     stands still for ``black`` and ``white``, and what the slit sees then is up to the shutter and
     the panel alone. The fault ``unplug_after`` strikes once in the life of the object,
-    ``crash_after`` once in that of the process.
+    ``crash_after`` in epoch 0 only: a new process goes on.
 
     Attributes
     ----------
     sensor : Sensor
         For tests: its truth, expected counts and noise variance.
+    epoch : int
+        Of the next series; set by the publisher.
     """
 
     frame_id_max = 0
@@ -61,6 +64,7 @@ class SimulatedCamera:
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
         self.sensor = Sensor(rig.camera)
+        self.epoch = 0
         self._fps = DEFAULT_FPS
         self._closed_shutter = False
         self._panel = False
@@ -88,10 +92,10 @@ class SimulatedCamera:
         rate = wanted.pop("AcquisitionFrameRate")
         for name, value in wanted.items():
             if value is not None:
-                _note(differ, name, value, self.set_feature(name, value))
+                _note(differ, self._asked(name), value, self.set_feature(name, value))
         taken = self.set_feature("AcquisitionFrameRate", DEFAULT_FPS if rate is None else rate)
         if rate is not None:
-            _note(differ, "AcquisitionFrameRate", rate, taken)
+            _note(differ, self._asked("AcquisitionFrameRate"), rate, taken)
         if camera.pixel_format and self.sensor.format.packing != "none":
             differ["PixelFormat"] = f"asked for {camera.pixel_format}, pixels come unpacked"
         self.sensor.warm()
@@ -202,6 +206,10 @@ class SimulatedCamera:
         """Give the true reflectance of line ``line`` (from 0) of a scan: (bands, samples)."""
         return self.sensor.truth(line)
 
+    def _asked(self, name: str) -> Asked:
+        """Say how the rig file asks for a feature: by a key of its own, or by its name."""
+        return Asked(name) if name in self._rig.camera.features else _KEYS[name]
+
     def _check(self) -> None:
         """Refuse to work while the camera is not there."""
         if self._lost:
@@ -244,7 +252,7 @@ class SimulatedCamera:
     def _strike(self, index: int) -> None:
         """Crash or lose the camera when a fault says so before frame ``index``."""
         faults = self._rig.camera.faults
-        if faults.crash_after and index >= faults.crash_after:
+        if faults.crash_after and index >= faults.crash_after and self.epoch == 0:
             os._exit(CRASH_STATUS)
         if faults.unplug_after and index >= faults.unplug_after and not self._unplugged_once:
             self._unplugged_once = self._lost = True
@@ -337,7 +345,7 @@ class SimulatedCamera:
         )
 
 
-def _note(differ: dict[str, str], name: str, wanted: float, taken: float) -> None:
+def _note(differ: dict[str, str], asked: Asked, wanted: float, taken: float) -> None:
     """Write down where the camera took something else."""
     if not math.isclose(taken, wanted, rel_tol=1e-9):
-        differ[name] = f"asked for {wanted:g}, the camera took {taken:g}"
+        differ[asked.key] = asked.differs(wanted, taken)

@@ -224,6 +224,7 @@ def take(
             lines=sums.lines,
             mean=float(reference.mean.mean()),
             saturated=sums.saturated / (sums.lines * reference.mean.size),
+            full_scale=info.saturation_level,
         )
     )
     return reference

@@ -401,7 +401,9 @@ class _Capture:
             self.warn(str(error))
 
 
-def _armed(plan: Plan, engine: Engine, lines: int, seconds: float, warnings: list[str]) -> Armed:
+def _armed(
+    plan: Plan, engine: Engine, file: Path, lines: int, seconds: float, warnings: list[str]
+) -> Armed:
     info = plan.info
     return Armed(
         driver=info.driver,

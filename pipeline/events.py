@@ -105,13 +105,14 @@ class Warned(_Event, frozen=True, tag="warned"):
 class ReferenceTaken(_Event, frozen=True, tag="reference"):
     """A reference is ready: taken (``lines`` averaged), or loaded (``source`` says from where).
 
-    ``mean``: of all its counts (DN). ``saturated``: share of pixels at the saturation level, 0–1.
+    ``mean``: of all its counts (DN), of ``full_scale`` (0: unknown). ``saturated``: share of pixels at the saturation level, 0–1.
     """
 
     kind: str
     lines: int
     mean: float
     saturated: float = 0.0
+    full_scale: float = 0.0
     source: str = ""
 
 

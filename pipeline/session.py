@@ -271,7 +271,8 @@ class Session:
             if not (yield from self._arm_again(why or "the camera is gone", deadline)):
                 return
             armed = False
-            self.epoch += 1
+            # The driver counts epochs on when a camera's own counter restarts.
+            self.epoch = max(self.epoch, tally.epoch) + 1
 
     def _until_end(self, name: str, tally: _Tally) -> Generator[Block | None, None, End | None]:
         """Yield the blocks of one series until its end, which is the value; None: given up.
@@ -400,6 +401,7 @@ class _Tally:
         self.counted = 0  # lines of the scene, lost ones included
         self.stored = 0  # lines with pixels
         self.last_ns = 0  # host time of the last line, UTC
+        self.epoch = 0
 
     def add(self, block: Block) -> None:
         """Count a block."""
@@ -408,6 +410,7 @@ class _Tally:
         self.stored += block.header.lines
         if len(rows):
             self.last_ns = max(self.last_ns, int(rows["host_time_ns"].max()))
+            self.epoch = max(self.epoch, int(rows["epoch"].max()))
 
 
 def require(info: CameraInfo, what: str) -> None:

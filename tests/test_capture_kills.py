@@ -75,7 +75,7 @@ def test_killed_at_random_moments_the_file_recovers(
         rig = replay_rig(folder, source, block_lines=16)
         rig.write_text(rig.read_text().replace('rate = "max"', "rate = 4000.0"))
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.cli", "capture", str(rig), "--lines", "16000"],
+            [sys.executable, "-m", "pipeline.cli", "capture", str(rig), "--lines", "11000"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

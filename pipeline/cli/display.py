@@ -194,7 +194,10 @@ class _Live:
 def _reference_text(event: ReferenceTaken) -> str:
     how = f"from {event.source}" if event.source else f"mean of {count_text(event.lines, 'line')}"
     clipped = f", {100 * event.saturated:.2g} % saturated" if event.saturated else ""
-    return f"{event.kind}: {how}, {event.mean:,.1f} DN{clipped}"
+    share = ""
+    if event.full_scale:
+        share = f" of {event.full_scale:,.0f} ({100 * event.mean / event.full_scale:.0f} %)"
+    return f"{event.kind}: {how}, {event.mean:,.1f} DN{share}{clipped}"
 
 
 def summary(done: Finished) -> list[str]:

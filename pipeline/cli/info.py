@@ -87,9 +87,9 @@ def as_text(cube: Container, file: Path) -> list[str]:
 def _short(value: Any) -> str:
     if isinstance(value, list):
         text = "{" + ", ".join(map(str, value)) + "}"
-        if len(text) > SHOWN:
+        if len(text) > SHOWN and len(value) > 2:
             return f"{{{value[0]}, {value[1]}, …, {value[-1]}}} ({len(value)} values)"
-        return text
+        value = text
     text = " ".join(str(value).split())
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 

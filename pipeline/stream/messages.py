@@ -36,7 +36,7 @@ class CameraInfo(msgspec.Struct, frozen=True, kw_only=True):
     ``header``: fields of a replayed source, (name, text) in order. ``references``: names that the
     ``reference`` command can deliver (white, black, white_black …). ``wavelength``, ``fwhm``: nm by
     band, where the driver knows them (replay, simulated).
-    ``settings_differ``: feature → what was asked for and what the camera took instead.
+    ``settings_differ``: feature or rig-file key → what was asked for and what the camera took.
     """
 
     driver: str

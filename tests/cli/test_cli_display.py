@@ -125,11 +125,11 @@ def test_references_stay_on_the_screen_with_what_came_of_them() -> None:
         Phase(kind="black", lines=100),
         ReferenceTaken(kind="black", lines=100, mean=64.24),
         Phase(kind="white", lines=100),
-        ReferenceTaken(kind="white", lines=100, mean=1700.5, saturated=0.004),
+        ReferenceTaken(kind="white", lines=100, mean=1700.5, saturated=0.004, full_scale=4095.0),
         ReferenceTaken(kind="black", lines=1, mean=60.0, source="dark.hdr"),
     )
     assert "black: mean of 100 lines, 64.2 DN" in shown
-    assert "white: mean of 100 lines, 1,700.5 DN, 0.4 % saturated" in shown
+    assert "white: mean of 100 lines, 1,700.5 DN of 4,095 (42 %), 0.4 % saturated" in shown
     assert "black: from dark.hdr, 60.0 DN" in shown
 
 

@@ -203,3 +203,12 @@ def test_version_names_what_is_installed(capfd: pytest.CaptureFixture[str]) -> N
     found = json.loads(capfd.readouterr().out)
     assert found["swath"] not in ("", "unknown")
     assert found["packages"]["numpy"]
+
+
+def test_long_lists_of_one_or_two_items_are_shown_cut() -> None:
+    from pipeline.cli.info import SHOWN, _short
+
+    assert _short(["x" * 200]).endswith("…")
+    assert len(_short(["x" * 200, "y"])) == SHOWN
+    assert _short([1] * 200) == "{1, 1, …, 1} (200 values)"
+    assert _short([1, 2]) == "{1, 2}"

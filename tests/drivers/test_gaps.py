@@ -49,7 +49,10 @@ def test_whatever_ids_come_the_unwrapped_ones_grow(raw, counter):
         step = ids.step(frame_id)
         assert step.missing >= 0
         if not step.repeated:
-            assert last is None or step.frame_id == last + 1 + step.missing
+            if step.restarted:
+                assert (step.frame_id, step.missing) == (frame_id, 0)
+            else:
+                assert last is None or step.frame_id == last + 1 + step.missing
             last = step.frame_id
         assert ids.last == last
 
@@ -74,22 +77,28 @@ def test_a_repeated_or_late_frame_is_no_new_line():
 
 
 @pytest.mark.parametrize("new", [1, 1000 - LATE_WINDOW - 1])
-def test_a_counter_that_begins_anew_loses_no_line(new):
+def test_a_counter_that_begins_anew_goes_on_from_its_new_id(new):
     ids = FrameIds(0, 1)
     ids.step(999)
     ids.step(1000)
     step = ids.step(new)
     assert step.restarted
     assert step.missing == 0
-    assert step.frame_id == 1001
+    assert step.frame_id == new
     assert ids.step(new + 3).missing == 2
 
 
+def test_what_is_missing_before_the_first_frame_shows_where_its_id_is_expected():
+    ids = FrameIds(0, 1)
+    ids.expect(7)
+    assert ids.step(10).missing == 3
+
+
 def test_consecutive_losses_with_one_reason_are_one_run():
-    losses = Losses(fill=False, max_gap_lines=1000, epoch=3)
+    losses = Losses(fill=False, max_gap_lines=1000)
     losses.add(Loss(2, LossReason.NO_ROOM, 10, 5))
     losses.add(Loss(1, LossReason.NO_ROOM, 12, 6))
-    losses.add(Loss(4, LossReason.CAMERA, 13, 7))
+    losses.add(Loss(4, LossReason.CAMERA, 13, 7, epoch=3))
     losses.add(Loss(0, LossReason.CAMERA, 17, 7))
     assert losses.lines == 7
     first, second = losses.take_gap(), losses.take_gap()
@@ -102,12 +111,21 @@ def test_consecutive_losses_with_one_reason_are_one_run():
     assert lost_count(np.concatenate([first, second])) == 7
 
 
+def test_losses_of_two_epochs_are_two_runs():
+    losses = Losses(fill=False, max_gap_lines=1000)
+    losses.add(Loss(2, LossReason.NO_ROOM, 10, 5, epoch=0))
+    losses.add(Loss(3, LossReason.NO_ROOM, 12, 6, epoch=1))
+    rows = np.concatenate([losses.take_gap(), losses.take_gap()])
+    assert rows["count"].tolist() == [2, 3]
+    assert rows["epoch"].tolist() == [0, 1]
+
+
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.sampled_from(list(LossReason)[1:])), min_size=1),
     st.integers(1, 17),
 )
 def test_filled_lines_keep_count_place_and_frame_id(runs, room):
-    losses = Losses(fill=True, max_gap_lines=10**6, epoch=0)
+    losses = Losses(fill=True, max_gap_lines=10**6)
     frame_id = 50
     for count, reason in runs:
         losses.add(Loss(count, reason, frame_id, 1))
@@ -128,7 +146,7 @@ def test_filled_lines_keep_count_place_and_frame_id(runs, room):
     ("fill", "count", "filled"), [(True, 10, True), (True, 11, False), (False, 1, False)]
 )
 def test_a_gap_is_filled_up_to_the_largest_that_the_rig_allows(fill, count, filled):
-    losses = Losses(fill=fill, max_gap_lines=10, epoch=0)
+    losses = Losses(fill=fill, max_gap_lines=10)
     losses.add(Loss(count, LossReason.CAMERA, 1, 1))
     assert losses.filled is filled
 

@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("harvesters", reason="the GenICam driver needs harvesters")
 
+from drivers.camera import EXPOSURE
 from drivers.genicam import GenicamCamera
 from drivers.genicam_nodes import Nodes
 from pipeline.config import CameraConfig, Rig, ScanConfig
@@ -88,6 +89,30 @@ def test_an_older_spelling_is_found_and_read_back():
     assert nodes.differ == {"ExposureTimeAbs": "asked for 2500.3, the camera took 2500.5"}
     nodes.set("ExposureTime", 100.0, "[camera] exposure_ms")
     assert nodes.differ == {}
+
+
+def test_what_differs_is_told_by_the_key_and_unit_that_the_user_wrote():
+    nodes = Nodes(NodeMap(Rounded("ExposureTimeAbs", 1.0, min=1.0, max=1e6)))
+    nodes.set("ExposureTime", 2500.3, "[camera] exposure_ms", EXPOSURE)
+    assert nodes.differ == {"exposure_ms": "asked for 2.5003 ms, the camera took 2.5005 ms"}
+    nodes.set("ExposureTime", 7.3, "set ExposureTime")
+    assert nodes.differ == {"ExposureTimeAbs": "asked for 7.3, the camera took 7.5"}
+
+
+def test_the_rig_files_own_keys_are_the_ones_that_are_told():
+    node_map = NodeMap(
+        IEnumeration("PixelFormat", "Mono12", symbolics=("Mono12",)),
+        Rounded("ExposureTime", 1.0, min=1.0, max=1e6),
+        Rounded("AcquisitionFrameRate", 1.0, min=1.0, max=1e6),
+    )
+    nodes = Nodes(node_map)
+    GenicamCamera(Rig(camera=CameraConfig(driver="genicam", exposure_ms=2.5003, fps=99.8)))._apply(
+        nodes
+    )
+    assert nodes.differ == {
+        "exposure_ms": "asked for 2.5003 ms, the camera took 2.5005 ms",
+        "fps": "asked for 99.8 Hz, the camera took 100 Hz",
+    }
 
 
 def test_integers_go_to_the_nearest_step_that_is_allowed():

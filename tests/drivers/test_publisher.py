@@ -3,6 +3,7 @@
 import contextlib
 import threading
 import time
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,9 +13,12 @@ import pytest
 from drivers.armed import block_lines, slot_count
 from drivers.camera import EndOfFrames, Frame, no_reference
 from drivers.publisher import Publisher
+from drivers.replay import ReplayCamera
 from pipeline.config import CameraConfig, Rig, StreamConfig
+from pipeline.container.envi import encode_envi
+from pipeline.container.ledger import encode_csv
 from pipeline.errors import CameraError, CameraLostError, ConfigError
-from pipeline.layout import LineStatus, LossReason, lost_count
+from pipeline.layout import LineStatus, LossReason, ledger_rows, lost_count
 from pipeline.slots import SlotRing
 from pipeline.stream.driver_link import DriverLink
 from pipeline.stream.engine_link import EngineLink
@@ -391,6 +395,77 @@ def test_a_new_epoch_begins_with_the_lines_that_passed_meanwhile(bench):
     assert series.stored["line"].tolist() == list(range(40, 54))
 
 
+@pytest.mark.parametrize("gaps", ["fill", "skip"])
+def test_a_counter_that_begins_anew_in_mid_series_is_a_new_epoch_with_a_gap(bench, gaps):
+    second, line = 1_000_000_000, 10_000_000
+    before = [Frame(500 + i, second + i * line) for i in range(5)]
+    # 100 Hz: the 5th came at 1.04 s, the next at 1.14 s, so 9 lines passed; id 5 is missing.
+    after = [Frame(i, second + (13 + i) * line) for i in (1, 2, 3, 4, 6)]
+    rig = bench(ScriptedCamera([*before, *after], fps=100.0), gaps=gaps)
+    series = rig.run(lines=20, epoch=2)
+    check_consistent(series)
+    ledger = np.repeat(series.ledger, series.ledger["count"])
+    assert ledger["epoch"].tolist() == [2] * 5 + [3] * 15
+    restart, camera = LossReason.CAMERA_RESTART, LossReason.CAMERA
+    reasons = [0] * 5 + [restart] * 9 + [0] * 4 + [camera, 0]
+    assert ledger["reason"].tolist() == reasons
+    came = ledger[ledger["reason"] == 0]
+    assert came["frame_id"].tolist() == [500, 501, 502, 503, 504, 1, 2, 3, 4, 6]
+
+
+def test_a_counter_may_begin_anew_while_there_is_no_room(bench):
+    ids = [*range(1, 101), *range(1, 101)]
+    frames = [Frame(number, 1_000_000 * i) for i, number in enumerate(ids, 1)]
+    rig = bench(ScriptedCamera(frames, fps=1.0), slots=2, max_latency_ms=5000, gaps="skip")
+    rig.arm()
+    rig.begin(lines=200)
+    while rig.camera.given < 200:
+        time.sleep(0.005)
+    series = rig.collect()
+    check_consistent(series)
+    gaps = series.ledger[series.ledger["line"] == -1]
+    assert gaps["epoch"].tolist() == [0, 1]
+    assert gaps["count"].tolist() == [100 - 16, 100]
+
+
+@pytest.mark.parametrize(("sought", "ids"), [(4, [5, 6, 9, 10]), (6, [9, 10]), (7, [9, 10])])
+def test_a_replay_in_a_new_epoch_goes_on_at_the_right_line(bench, tmp_path, sought, ids):
+    ledger = ledger_rows(10)
+    ledger["line"] = np.arange(10)
+    ledger["frame_id"] = np.arange(1, 11)
+    ledger["status"][6:8] = LineStatus.LOST
+    cube = np.broadcast_to(pixel(np.arange(1, 11))[:, None, None], (10, SAMPLES, BANDS))
+    encoded = encode_envi(cube.astype("<u2"), {"bit depth": 12})
+    entries = dict(zip(("data.hdr", "data.envi"), encoded, strict=True))
+    entries["Metadata/lines.csv"] = encode_csv(ledger)
+    with zipfile.ZipFile(tmp_path / "a.hsi", "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    path = str(tmp_path / "a.hsi")
+    camera = ReplayCamera(
+        Rig(camera=CameraConfig(driver="replay", file=path, rate="max", fps=100.0))
+    )
+    # A live camera would have lost 500 lines within 5 s at 100 Hz.
+    away_ns = time.time_ns() - 5_000_000_000
+    args = {"first_line": sought, "scene_line": sought, "epoch": 1, "after_host_time_ns": away_ns}
+    series = bench(camera).run(**args)
+    check_consistent(series)
+    assert series.end.reason == "source"
+    ok = series.stored["status"] == LineStatus.OK
+    assert series.stored["frame_id"][ok].tolist() == ids
+    assert series.stored["line"].tolist() == list(range(sought, 10))
+    # Also the lost lines in which the replay went on keep their place.
+    assert set(series.stored["reason"][~ok]) == {LossReason.CAMERA}
+    assert set(series.ledger["epoch"]) == {1}
+
+
+def test_a_camera_that_wants_to_know_its_epoch_is_told(bench):
+    camera = ScriptedCamera([1])
+    camera.epoch = None
+    bench(camera).run(lines=1, epoch=3)
+    assert camera.epoch == 3
+
+
 def test_a_lost_camera_ends_the_series_with_what_it_gave_and_can_be_armed_again(bench):
     camera = ScriptedCamera([1, 2, 3, CameraLostError("camera: unplugged")])
     rig = bench(camera)
@@ -479,6 +554,11 @@ def test_a_camera_that_cannot_be_armed_says_why_with_its_exit_status(bench):
         rig.arm()
     camera.refuse = None
     assert rig.arm()["camera"]["bands"] == BANDS
+
+
+@pytest.mark.parametrize("gaps", ["fill", "skip"])
+def test_the_answer_to_arm_says_what_becomes_of_gaps(bench, gaps):
+    assert bench(ScriptedCamera(), gaps=gaps).arm()["gaps"] == gaps
 
 
 def test_series_follow_each_other_on_the_same_slots(bench):

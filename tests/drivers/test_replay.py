@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from drivers.camera import EndOfFrames, Frame
 from drivers.cameras import make_camera
 from drivers.replay import ReplayCamera
-from pipeline.config import CameraConfig, Rig
+from pipeline.config import CameraConfig, Rig, Wavelengths
 from pipeline.container.envi import encode_envi, write_envi
 from pipeline.container.header import Header
 from pipeline.container.ledger import encode_csv
@@ -323,10 +323,38 @@ def test_what_a_recording_cannot_do_is_refused(tmp_path: Path) -> None:
 
 def test_settings_of_a_live_camera_are_warned_of(tmp_path: Path) -> None:
     path = write_envi(tmp_path, "a", np.zeros((2, 2, 2), np.uint16))
-    warnings = ReplayCamera(rig(path, binning=(2, 1), hroi=(1, 2))).open().warnings
-    assert [t for t in warnings if "binning" in t]
-    assert [t for t in warnings if "hroi" in t]
-    assert not [t for t in warnings if "gain" in t]
+    warnings = ReplayCamera(rig(path, gain=2.0, spectral_axis="width")).open().warnings
+    assert [t for t in warnings if "gain" in t]
+    assert [t for t in warnings if "spectral_axis" in t]
+    assert not [t for t in warnings if "pixel_format" in t]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"binning": (2, 1)},
+        {"hroi": (1, 2)},
+        {"vroi": (1, 2)},
+        {"flip": ["spectral"]},
+        {"wavelengths": Wavelengths(first=400.0, last=700.0)},
+        {"wavelengths": "index"},
+        {"wavelengths": "table.csv"},
+    ],
+)
+def test_settings_that_contradict_the_recording_are_refused(
+    tmp_path: Path, setting: dict[str, Any]
+) -> None:
+    cube = np.zeros((2, 2, 2), np.uint16)
+    path = write_envi(tmp_path, "a", cube, {"wavelength": [500, 600]})
+    (key,) = setting
+    with pytest.raises(ConfigError, match=rf"^\[camera\] {key}: a replay keeps its source's; rem"):
+        ReplayCamera(rig(path, **setting)).open()
+
+
+def test_bands_may_be_numbered_where_the_recording_has_no_wavelengths(tmp_path: Path) -> None:
+    path = write_envi(tmp_path, "a", np.zeros((2, 2, 2), np.uint16))
+    info = ReplayCamera(rig(path, wavelengths="index")).open()
+    assert (info.wavelength, info.wavelength_units) == ([1, 2], "Index")
 
 
 def test_make_camera_makes_it(tmp_path: Path) -> None:

@@ -87,7 +87,18 @@ def test_index_wavelengths_are_numbers_of_bands() -> None:
 def test_a_rate_that_the_exposure_does_not_allow_is_read_back() -> None:
     info = SimulatedCamera(rig(exposure_ms=4.0, fps=300.0)).open()
     assert info.fps == 250.0
-    assert info.settings_differ == {"AcquisitionFrameRate": "asked for 300, the camera took 250"}
+    assert info.settings_differ == {"fps": "asked for 300 Hz, the camera took 250 Hz"}
+
+
+def test_what_differs_is_told_by_the_key_and_unit_that_the_user_wrote() -> None:
+    info = SimulatedCamera(rig(exposure_ms=2500.0, gain=99.0)).open()
+    assert info.settings_differ == {
+        "exposure_ms": "asked for 2500 ms, the camera took 1000 ms",
+        "gain": "asked for 99, the camera took 24",
+    }
+    info = SimulatedCamera(rig(exposure_ms=None, features={"ExposureTime": 2.5e6})).open()
+    text = "asked for 2500000, the camera took 1000000"
+    assert info.settings_differ == {"ExposureTime": text}
 
 
 def test_what_was_not_asked_for_gives_way_without_a_word() -> None:
@@ -245,6 +256,13 @@ def test_a_crash_ends_the_process_after_that_many_lines() -> None:
     assert done.returncode == CRASH_STATUS
     assert done.stdout.split() == ["1", "2", "3"]
     assert done.stderr == ""
+
+
+def test_a_crash_happens_once_in_a_capture_and_in_scans_only() -> None:
+    camera = opened(fps=2000.0, faults=Faults(crash_after=3))
+    assert len(frames(camera, 6, "black")) == 6
+    camera.epoch = 1
+    assert len(frames(camera, 6)) == 6
 
 
 def test_it_refuses_what_is_out_of_order() -> None:
