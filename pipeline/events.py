@@ -105,7 +105,8 @@ class Warned(_Event, frozen=True, tag="warned"):
 class ReferenceTaken(_Event, frozen=True, tag="reference"):
     """A reference is ready: taken (``lines`` averaged), or loaded (``source`` says from where).
 
-    ``mean``: of all its counts (DN), of ``full_scale`` (0: unknown). ``saturated``: share of pixels at the saturation level, 0–1.
+    ``mean``: of all its counts (DN), of ``full_scale`` (0: unknown). ``saturated``: share of pixels
+    at the saturation level, 0–1.
     """
 
     kind: str

@@ -24,7 +24,19 @@ from pipeline.errors import ContainerError, HeaderError, StorageError
 from pipeline.layout import INTERLEAVES, envi_code
 
 #: Endings of data files, tried in this order after the bare name.
-DATA_ENDINGS: Final = ("", ".raw", ".dat", ".img", ".bil", ".bip", ".bsq", ".envi", ".bin", ".sli")
+DATA_ENDINGS: Final = (
+    "",
+    ".raw",
+    ".dat",
+    ".img",
+    ".bil",
+    ".bip",
+    ".bsq",
+    ".envi",
+    ".bin",
+    ".sli",
+    ".hsi",  # a sidecar header beside its container
+)
 #: A header of more bytes than this is none.
 MAX_HEADER: Final = 4 << 20
 
@@ -192,6 +204,12 @@ def open_envi(path: str | os.PathLike[str]) -> EnviFile:
     data = find_data(header_path) if header_path == given else given
     if not data.is_file():
         raise ContainerError(f"{data}: cannot be read (no regular file)")
+    if data.suffix.casefold() == ".hsi" and header.header_offset == 0:
+        # Read from its first byte a container would be taken for pixels.
+        raise ContainerError(
+            f"{header_path}: header offset: found 0 for the container {data.name}, allowed is where "
+            "its data begin (swath sidecar writes such a header); or open the .hsi itself"
+        )
     try:
         with data.open("rb") as file:
             size = os.fstat(file.fileno()).st_size

@@ -255,3 +255,15 @@ def test_nothing_is_left_under_the_final_name_when_the_export_fails(tmp_path: Pa
     with pytest.raises(ContainerError, match="stopped"):
         export(path, tmp_path / "out", progress=stop)
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_sidecar_opens_its_container_and_a_plain_header_beside_one_is_refused(
+    tmp_path: Path,
+) -> None:
+    path = make_hsi(tmp_path / "a.hsi", counting((3, 5, 4), "u2"))
+    header = sidecar(path)
+    with swath.open(header) as through, swath.open(path) as direct:
+        assert np.array_equal(through.raw, direct.raw)
+    header.write_text(header.read_text().replace("header offset =", "header offset = 0\nwas ="))
+    with pytest.raises(ContainerError, match="header offset: found 0 for the container a.hsi"):
+        swath.open(header).raw  # noqa: B018
