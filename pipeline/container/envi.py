@@ -207,8 +207,8 @@ def open_envi(path: str | os.PathLike[str]) -> EnviFile:
     if data.suffix.casefold() == ".hsi" and header.header_offset == 0:
         # Read from its first byte a container would be taken for pixels.
         raise ContainerError(
-            f"{header_path}: header offset: found 0 for the container {data.name}, allowed is where "
-            "its data begin (swath sidecar writes such a header); or open the .hsi itself"
+            f"{header_path}: header offset: found 0 for the container {data.name}, allowed is "
+            "where its data begin (swath sidecar writes such a header); or open the .hsi itself"
         )
     try:
         with data.open("rb") as file:
