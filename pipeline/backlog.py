@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from numpy.typing import NDArray
 
 from pipeline.layout import LedgerRows
 from pipeline.slots import Slot
+
+#: How long to wait for lines before there is time for something else, s.
+IDLE_S: Final = 0.1
 
 
 @dataclass(slots=True)
@@ -74,20 +78,30 @@ class Backlog:
                 self._tasks.append(task)
             self._changed.notify()
 
-    def take(self) -> Task | None:
-        """Wait for the next lines; None when closed and empty."""
-        with self._changed:
-            while not self._tasks and not self._closed:
-                self._changed.wait()
-            if not self._tasks:
-                return None
-            head = self._tasks[0]
-            if head.slot is not None or head.lines <= self._block_lines:
-                return self._tasks.popleft()
-            part = Task(head.first_line, self._block_lines)
-            head.first_line += part.lines
-            head.lines -= part.lines
-            return part
+    def take(self, idle: Callable[[], None] = lambda: None) -> Task | None:
+        """Wait for the next lines; None when closed and empty.
+
+        ``idle`` is called now and then while there is nothing to do.
+        """
+        while True:
+            with self._changed:
+                if not self._tasks and not self._closed:
+                    self._changed.wait(IDLE_S)
+                if self._tasks:
+                    return self._next()
+                if self._closed:
+                    return None
+            idle()  # not while who stores could wait for us
+
+    def _next(self) -> Task:
+        """Take the first task, or as much of it as is given at a time."""
+        head = self._tasks[0]
+        if head.slot is not None or head.lines <= self._block_lines:
+            return self._tasks.popleft()
+        part = Task(head.first_line, self._block_lines)
+        head.first_line += part.lines
+        head.lines -= part.lines
+        return part
 
     def close(self) -> None:
         """Let :meth:`take` end when it has given everything."""

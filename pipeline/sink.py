@@ -209,7 +209,7 @@ class Sink:
         return rows[:cut]
 
     def _compute(self) -> None:
-        while (task := self._backlog.take()) is not None:
+        while (task := self._backlog.take(self._idle)) is not None:
             try:
                 if not self._aborted:
                     self._compute_one(task)
@@ -221,6 +221,11 @@ class Sink:
                     self._not_inspected(task)
             finally:
                 task.release()
+
+    def _idle(self) -> None:
+        """Show what waits: when lines pause, the picture must not lag behind them."""
+        if self._live is not None:
+            self._live.flush()
 
     def _compute_one(self, task: Task) -> None:
         if self.failure:

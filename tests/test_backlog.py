@@ -44,3 +44,15 @@ def test_take_waits_for_put_and_for_close() -> None:
     backlog.close()
     reader.join(5)
     assert [task.lines if task else None for task in got] == [3, None]
+
+
+def test_there_is_time_for_something_else_while_no_lines_come() -> None:
+    backlog = Backlog(4)
+    idle = threading.Event()
+
+    def pause() -> None:
+        backlog.put(Task(0, 1))  # would never return if the backlog were still locked
+        idle.set()
+
+    assert backlog.take(pause) is not None
+    assert idle.is_set()
