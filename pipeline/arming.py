@@ -1,18 +1,16 @@
 """Arming: everything a capture decides, checks and refuses before the first byte is written.
 
-References are taken or loaded, wavelengths settled, the header filled, the file named, space
-checked, the stages planned. The result is one frozen :class:`Plan`. Knows session, references,
-describe and the container's headers; starts nothing that has to be undone.
+Wavelengths are settled, the header is filled, the file named, space checked, the stages planned.
+The result is one frozen :class:`Plan`. Knows references, describe and the container's headers;
+starts nothing that has to be undone.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,21 +20,13 @@ from pipeline.container.envi import open_envi
 from pipeline.container.header import Header, sanitise
 from pipeline.container.modes import pca_header, reflectance_header
 from pipeline.container.space import free_space_check
-from pipeline.describe import Times, camera_file, capture_header, file_name, parse_fields
+from pipeline.describe import Times, camera_file, capture_header, file_name
 from pipeline.engine import EnginePlan
-from pipeline.errors import CameraError, ConfigError
-from pipeline.events import EventBus, PhaseKind, Progress, ReferenceTaken
-from pipeline.layout import LineStatus, envi_dtype
+from pipeline.errors import ConfigError
+from pipeline.layout import envi_dtype
 from pipeline.references import (
-    Accumulator,
-    Reference,
     ReferenceSet,
-    check_pair,
-    load,
-    load_white_black,
-    panel_reflectance,
 )
-from pipeline.session import Session, require
 from pipeline.spectral import SpectralAxis, spectral_axis
 from pipeline.stages.pca import STEP
 from pipeline.stream.messages import CameraInfo
@@ -133,110 +123,6 @@ def refuse_preview_endpoint(rig: Rig) -> None:
     except ConfigError as error:
         text = str(error).replace("[stream] endpoint", "[output] preview_endpoint")
         raise ConfigError(text) from None
-
-
-def arm_references(
-    rig: Rig, info: CameraInfo, session: Session, base: Path, bus: EventBus, warn: Warn
-) -> ReferenceSet:
-    """Take, load or ask the driver for the references that the rig file wants.
-
-    Raises
-    ------
-    SwathError
-        When one is missing, does not fit, is saturated, or cannot be taken.
-    """
-    found: dict[str, Reference | None] = {"white": None, "black": None, "white_black": None}
-    kinds: tuple[PhaseKind, ...] = ("black", "white")
-    for kind in kinds:
-        where = getattr(rig.references, kind)
-        if where == "take":
-            require(info, kind)
-            found[kind] = take(session, info, kind, rig.references.lines, bus)
-        elif where:
-            said: list[str] = []
-            loaded = load(kind, where, base, info, said)
-            found[kind] = loaded
-            if kind == "white":
-                found["white_black"] = load_white_black(loaded, info)
-            for text in said:
-                warn(text)
-        elif kind in info.references:
-            found[kind] = _from_driver(session, kind)
-            if kind == "white" and "white_black" in info.references:
-                found["white_black"] = _from_driver(session, "white_black")
-        reference = found[kind]
-        if reference is not None and where != "take":
-            bus.emit(
-                ReferenceTaken(
-                    kind=kind,
-                    lines=int(reference.fields.get("lines averaged", 1)),
-                    mean=float(np.nanmean(reference.mean)),
-                    source=str(where or "the replayed file"),
-                )
-            )
-    own_panel = None if found["white"] is None else found["white"].fields.get("white reflectance")
-    panel: Any = rig.references.panel
-    if own_panel is not None and panel == 1.0:
-        values = own_panel if isinstance(own_panel, list) else [own_panel]
-        panel = [float(v) for v in values] if len(values) > 1 else float(values[0])
-    if isinstance(panel, (str, float, int)):
-        panel = panel_reflectance(panel, settle_axis(rig, info, base, warn), base)[0]
-    references = ReferenceSet(
-        found["white"], found["black"], found["white_black"], panel, rig.references.panel_name
-    )
-    for text in check_pair(references):
-        warn(text)
-    return references
-
-
-def take(
-    session: Session, info: CameraInfo, kind: PhaseKind, lines: int, bus: EventBus
-) -> Reference:
-    """Take one reference from the camera: ``lines`` lines, averaged.
-
-    The shutter closes for a black where there is one, the panel comes into view for a white.
-    """
-    moved = (kind == "black" and info.has_shutter) or (kind == "white" and info.has_panel)
-    command, key = ("shutter", "closed") if kind == "black" else ("panel", "in_view")
-    began = time.monotonic()
-    sums = Accumulator(info.bands, info.samples, info.saturation_level)
-    if moved:
-        session.command(command, **{key: True})
-    try:
-        for block in session.series(kind, lines=lines):
-            if block is None:
-                continue
-            rows = block.rows[block.rows["line"] >= 0]
-            sums.add(block.pixels[rows["status"] == LineStatus.OK])
-            session.link.ack(block.header.series, block.header.seq)
-            block.slot.release()
-            bus.emit(Progress(lines=sums.lines, total=lines, seconds=time.monotonic() - began))
-    finally:
-        if moved:
-            session.command(command, **{key: False})
-    if session.error:
-        raise CameraError(f"{kind} reference: {session.error}")
-    session.refuse_stopped()
-    reference = sums.reference(kind, info, dt.datetime.now(dt.UTC))
-    bus.emit(
-        ReferenceTaken(
-            kind=kind,
-            lines=sums.lines,
-            mean=float(reference.mean.mean()),
-            saturated=sums.saturated / (sums.lines * reference.mean.size),
-            full_scale=info.saturation_level,
-        )
-    )
-    return reference
-
-
-def _from_driver(session: Session, kind: str) -> Reference:
-    value, array = session.command("reference", name=kind)
-    if array is None:
-        raise CameraError(f"{kind} reference: the driver's answer holds no array")
-    said: list[str] = []
-    header = parse_fields(value.get("fields", {}).items(), f"{kind} reference", said)
-    return Reference(kind, array, None, dict(header.items()))
 
 
 def settle_axis(rig: Rig, info: CameraInfo, base: Path, warn: Warn) -> SpectralAxis:

@@ -21,7 +21,6 @@ import numpy as np
 
 from pipeline.arming import (
     Plan,
-    arm_references,
     plan_capture,
     refuse_existing,
     refuse_preview_endpoint,
@@ -37,6 +36,7 @@ from pipeline.layout import LedgerRows, LineStatus, LossReason
 from pipeline.live import LivePreview
 from pipeline.pace import Pace
 from pipeline.products import finished_entries, growing_entries, starting_entries
+from pipeline.reference_arming import arm_references
 from pipeline.rig_commands import run_commands
 from pipeline.session import Session
 from pipeline.sink import Sink

@@ -13,10 +13,11 @@ from pathlib import Path
 from threading import Event as Flag
 from typing import Literal
 
-from pipeline.arming import settle_axis, take
+from pipeline.arming import settle_axis
 from pipeline.config import Rig
 from pipeline.errors import CameraError, ConfigError, StorageError
 from pipeline.events import Arming, EventBus, Warned
+from pipeline.reference_arming import take
 from pipeline.rigfile import rig_base
 from pipeline.session import Session
 

@@ -14,6 +14,11 @@ def main() -> None:
 
     # Before NumPy: idle BLAS threads take processor time from the kernels.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from pipeline.cli.app import run
+    try:
+        from pipeline.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+        status = run(sys.argv[1:])
+    except KeyboardInterrupt:  # also while the imports run
+        print("swath: interrupted", file=sys.stderr)
+        status = 1
+    sys.exit(status)

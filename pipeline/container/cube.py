@@ -7,6 +7,7 @@ file takes only that part, whatever procedures lie in between. Knows NumPy and t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -37,7 +38,7 @@ class Box(NamedTuple):
         return slice(*self.lines), slice(*self.samples), slice(*self.bands)
 
 
-class Cube:
+class Cube(ABC):
     """A cube of ``shape`` (lines, samples, bands) and ``dtype`` that is computed on reading.
 
     Attributes
@@ -72,9 +73,9 @@ class Cube:
         self.wavelengths = wavelengths
         self.fwhm = fwhm
 
+    @abstractmethod
     def read(self, box: Box) -> Array:
         """Compute a box, ``(lines, samples, bands)``; never a view that could be written to."""
-        raise NotImplementedError
 
     @property
     def whole(self) -> Box:
