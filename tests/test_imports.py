@@ -51,13 +51,18 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "pipeline.sink": (BELOW - {"pipeline.events", "pipeline.supervise"}, {"zmq"}),
     "pipeline.arming": (BELOW | ARMING, {"zmq"}),
+    "pipeline.reference_arming": (BELOW | ARMING, {"zmq"}),
     "pipeline.products": (BELOW | ARMING, {"zmq"}),
     "pipeline.capture": (
-        BELOW | ARMING | {"pipeline.products", "pipeline.sink"},
+        BELOW | ARMING | {"pipeline.products", "pipeline.sink", "pipeline.reference_arming"},
         {"zmq"},
     ),
     "pipeline.reference_run": (
-        BELOW | ARMING | {"pipeline.rigfile", "pipeline.rig_check", "pipeline.toml_lines"},
+        {
+            *(BELOW | ARMING),
+            *("pipeline.rigfile", "pipeline.rig_check", "pipeline.toml_lines"),
+            "pipeline.reference_arming",
+        },
         {"zmq"},
     ),
     "pipeline.cli": ({"pipeline.events"}, {"typer"}),
