@@ -61,8 +61,8 @@ def producer_files(named: str | Sequence[str] | None) -> list[str]:
     if not found:
         state = "names no .cti file" if folders else "is not set"
         raise ConfigError(
-            f"[camera] producer: missing, and {SEARCH_PATH} {state}; allowed is the GenTL producer "
-            "(.cti) of the camera's vendor"
+            f"producer: missing, and {SEARCH_PATH} {state}; allowed is the GenTL producer (.cti) "
+            "of the camera's vendor, as [camera] producer or --producer"
         )
     return found
 

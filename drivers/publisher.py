@@ -460,6 +460,10 @@ class Publisher:
         return {}
 
     def _on_quit(self, args: dict[str, Any]) -> dict[str, Any]:
+        if args.get("abandon"):
+            # The engine leaves: nobody will take or acknowledge what is still here.
+            self._abandon()
+            self._link.abandon()
         self._quit = True
         return {}
 

@@ -357,7 +357,11 @@ def _choose(kind: str, folder: Path, info: CameraInfo, warnings: list[str]) -> R
             f"[references] {kind}: none of the files in {folder} fits this camera{detail}"
         )
     best = max(fitting, key=lambda item: item[:2])[2]
-    _check_fit(best, folder, info, warnings)
+    where = best.path or folder
+    averaged: list[str] = []
+    best = _read(kind, where, averaged)
+    warnings.extend(averaged)
+    _check_fit(best, where, info, warnings)
     return best
 
 

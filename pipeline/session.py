@@ -133,9 +133,13 @@ class Session:
                 if self._driver is not None and not self._driver.alive:
                     raise self._driver.failure() from error
                 if time.monotonic() > deadline:
+                    why = self.link.trouble
+                    if why:
+                        why = f": {why}"
+                    elif self._driver is None:
+                        why = "; start swath drive or swath replay there"
                     raise StreamTimeoutError(
-                        f"{self.endpoint}: no driver answered within {patience:g} s"
-                        + ("" if self._driver else "; start swath drive or swath replay there")
+                        f"{self.endpoint}: no driver answered within {patience:g} s{why}"
                     ) from error
 
     def arm(self) -> CameraInfo:
@@ -380,7 +384,7 @@ class Session:
         """End the link and, where it is ours, the driver; never raises."""
         try:
             if self._driver is not None and self._driver.alive:
-                self.command("quit", timeout_s=2.0)
+                self.command("quit", timeout_s=2.0, abandon=True)
         except SwathError:
             pass
         finally:  # a second signal may come here
@@ -418,16 +422,16 @@ def require(info: CameraInfo, what: str) -> None:
 
     Raises
     ------
-    CameraError
+    ConfigError
         When there is no shutter (black) or no way to show the panel (white).
     """
     if what == "black" and not info.has_shutter:
-        raise CameraError(
+        raise ConfigError(
             '[references] black = "take": this camera has no shutter; cover the lens and run '
             "`swath reference black`, then name the file"
         )
     if what == "white" and not info.has_panel:
-        raise CameraError(
+        raise ConfigError(
             '[references] white = "take": this rig cannot bring the panel into view by itself; '
             "put it under the camera and run `swath reference white`, then name the file"
         )

@@ -135,3 +135,30 @@ def test_silence_is_not_counted_while_the_driver_is_busy(
     finally:
         monkeypatch.undo()
         link.close()
+
+
+def test_a_session_left_in_mid_series_lets_the_driver_close_its_camera(tmp_path: Path) -> None:
+    import time
+
+    from pipeline.events import EventBus
+    from pipeline.rigfile import load_rig
+
+    path = write_rig(tmp_path)
+    session = Session(
+        load_rig(path),
+        rig_path=path,
+        overrides=(),
+        endpoint=None,
+        bus=EventBus(),
+        stop=threading.Event(),
+    )
+    session.open()
+    session.arm()
+    series = session.series("scan", lines=0)
+    while next(series) is None:  # the first block is neither taken nor acknowledged
+        pass
+    began = time.monotonic()
+    session.close()
+    assert session._driver is not None
+    assert session._driver.returncode == 0  # ended in order: neither SIGTERM nor SIGKILL
+    assert time.monotonic() - began < 4.0

@@ -131,6 +131,11 @@ class EngineLink:
         """Blocks that came again and were dropped."""
         return self._io.duplicates
 
+    @property
+    def trouble(self) -> str:
+        """Why the driver does not answer, where that is known; else empty."""
+        return self._io.refusal or self._io.transport.trouble
+
     def connect(self, timeout_s: float | None = None) -> None:
         """Find the driver and be welcomed by it.
 
@@ -147,7 +152,7 @@ class EngineLink:
         while not self._io.welcomed.wait(0.02):
             self._io.check()
             if time.monotonic() > deadline:
-                why = self._io.refusal or self._io.transport.trouble
+                why = self.trouble
                 raise StreamTimeoutError(
                     f"{self.endpoint}: no driver answered within {timeout_s:g} s"
                     + (f" ({why})" if why else "")

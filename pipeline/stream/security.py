@@ -8,11 +8,13 @@ of ZeroMQ's CURVE (Curve25519), in ZPL files. Knows the error tree, the config's
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from zmq.auth.thread import ThreadAuthenticator
 
 from pipeline.config import CurveConfig
 from pipeline.errors import ConfigError
+
+log = logging.getLogger("swath.stream")
 
 #: Longest path of an ipc endpoint, bytes (``sun_path`` of Linux less its NUL).
 IPC_PATH_BYTES = 107
@@ -171,9 +175,15 @@ class _Allowed:
 
     def __init__(self, keys: frozenset[bytes]) -> None:
         self._keys = keys
+        self._next_word = 0.0
 
     def callback(self, domain: str, key: bytes) -> bool:
-        return key in self._keys
+        admitted = key in self._keys
+        if not admitted and time.monotonic() >= self._next_word:
+            self._next_word = time.monotonic() + 5.0
+            text = key.decode("ascii", "replace")
+            log.warning("a client with the key %s is not in the list of clients: refused", text)
+        return admitted
 
 
 def _is_loopback(host: str) -> bool:

@@ -148,9 +148,12 @@ class Transport:
                 self.up = False
                 self._down_since = time.monotonic()
             elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-                self.trouble = "it does not admit this key"
+                self.trouble = (
+                    "the driver does not admit this key; add its public file to clients of "
+                    "[stream.curve] there"
+                )
             elif event in (
                 zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
                 zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
             ):
-                self.trouble = "the handshake failed: are the keys right?"
+                self.trouble = "the handshake with the driver failed: are the keys right?"
