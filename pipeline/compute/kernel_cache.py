@@ -12,6 +12,7 @@ import os
 import platform
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def compile_kernel(
 def keep_kernels() -> bool:
     """Settle numba's cache folder; ``NUMBA_CACHE_DIR`` wins. Gives whether it can be written."""
     try:
-        folder = Path(numba.config.CACHE_DIR or cache_folder())
+        folder = Path(numba.config.CACHE_DIR or cache_folder()) / sources()
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except (OSError, RuntimeError):  # RuntimeError: a user without a home
@@ -63,3 +64,15 @@ def cache_folder() -> Path:
         given = os.environ.get("XDG_CACHE_HOME")
     top = Path(given) if given and os.path.isabs(given) else Path.home() / ".cache"
     return top / "swath" / f"numba-{platform.python_version()}-{numba.__version__}"
+
+
+def sources() -> str:
+    """Give a checksum of the kernels' sources.
+
+    numba looks at the file of the function that it compiles, not at those of the functions that
+    this one calls: a change there must not find yesterday's kernel.
+    """
+    check = 0
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        check = zlib.crc32(path.read_bytes(), check)
+    return f"{check:08x}"

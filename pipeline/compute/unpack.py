@@ -60,16 +60,16 @@ def unpack(
         )
     if out is None:
         out = np.empty(pixels, fmt.dtype)
-    elif out.dtype != fmt.dtype or out.shape != (pixels,) or not out.flags.c_contiguous:
+    elif out.dtype != fmt.dtype or out.shape != (pixels,) or not out.flags.carray:
         raise CameraError(
             f"frame of {fmt.name}: found a place for {out.dtype} {out.shape}, "
-            f"needed is {fmt.dtype} ({pixels},), contiguous"
+            f"needed is {fmt.dtype} ({pixels},), contiguous, aligned and writeable"
         )
-    source = data[:need]
+    source = np.ascontiguousarray(data[:need])
     if fmt.packing == "none":
         out[:] = source.view(fmt.dtype.newbyteorder("<"))
         return out
-    _unpacker(fmt.packing, fmt.bits)(np.ascontiguousarray(source), out)
+    _unpacker(fmt.packing, fmt.bits)(source, out)
     return out
 
 
@@ -80,22 +80,11 @@ def _unpacker(packing: str, bits: int) -> Callable[[Packed, Counts], None]:
         raise CameraError(
             f"packed pixels of {bits} bits: allowed are {', '.join(map(str, GROUPS))}"
         )
-    plain = functools.partial(_numpy_lsb if packing == "lsb" else _numpy_gige, bits)
     if importlib.util.find_spec("numba") is None:
-        return plain
+        return functools.partial(_numpy_lsb if packing == "lsb" else _numpy_gige, bits)
     from pipeline.compute.unpack_kernels import compile_unpack
 
-    compiled = compile_unpack(packing, bits)
-
-    def work(data: Packed, out: Counts) -> None:
-        # whole groups in the compiled loop, the last pixels of an odd number with NumPy
-        pixels, size = (2, 3) if packing == "gige" else GROUPS[bits]
-        groups = len(out) // pixels
-        compiled(data, groups, out)
-        if groups * pixels < len(out):
-            plain(data[groups * size :], out[groups * pixels :])
-
-    return work
+    return compile_unpack(packing, bits)
 
 
 def _numpy_lsb(bits: int, data: Packed, out: Counts) -> None:

@@ -19,7 +19,7 @@ beside = Path(unpack_kernels.__file__).parent
 before = set(beside.rglob("*.nb[ic]"))
 loop = unpack_kernels.compile_unpack("lsb", 12)
 out = np.zeros(2, np.uint16)
-loop(np.array([0x21, 0x43, 0x65], np.uint8), 1, out)
+loop(np.array([0x21, 0x43, 0x65], np.uint8), out)
 assert [hex(value) for value in out] == ["0x321", "0x654"]
 assert set(beside.rglob("*.nb[ic]")) == before
 print(kernel_cache.keep_kernels())

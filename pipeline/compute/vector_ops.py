@@ -1,0 +1,180 @@
+"""Vector instructions that no loop in Python expresses, for the kernels of numba.
+
+Written as LLVM's own vectors, which it lowers to what the processor has: on x86 one byte shuffle
+and one shift for many pixels. Imported by the modules with kernels only; knows the bit layouts of
+packed pixels, nothing of lines or frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from llvmlite import ir
+from numba import types
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
+
+#: Pixels that one step unpacks: 64 bytes, what the widest registers and a cache line hold.
+STEP: Final = 32
+#: A step loads so many pixels at a time, each time so many bytes (a few more than they take):
+#: shuffles within 16 bytes are one instruction everywhere.
+_LOAD, _LOAD_BYTES = 8, 16
+#: How far ahead a step asks for its input, bytes: some hundred ns at memory's rate. The processor's
+#: own guess ends with the page, and input from memory then comes at two thirds of the rate.
+_AHEAD = 4096
+
+_BYTE, _WORD, _INDEX = ir.IntType(8), ir.IntType(16), ir.IntType(32)
+
+
+class Place(NamedTuple):
+    """Where the bits of a pixel lie: ``(w >> shift & mask) | (w >> low_shift & low_mask)``.
+
+    ``w`` is made of two bytes of the pixel's group, number ``first`` and, above it, ``second``.
+    """
+
+    first: int
+    second: int
+    shift: int
+    mask: int
+    low_shift: int = 0
+    low_mask: int = 0
+
+
+class Layout(NamedTuple):
+    """A bit layout: the places of the pixels of a group, and the bytes that a group takes."""
+
+    places: tuple[Place, ...]
+    size: int
+
+    @property
+    def step_bytes(self) -> int:
+        """Packed bytes of one step."""
+        return STEP // len(self.places) * self.size
+
+    @property
+    def step_span(self) -> int:
+        """Bytes that one step reads, from its first."""
+        return self.step_bytes * (STEP - _LOAD) // STEP + _LOAD_BYTES
+
+
+def lsb_layout(bits: int) -> Layout:
+    """Give the layout of pixels that follow each other bit by bit, least significant first."""
+    pixels = 8 // math.gcd(8, bits)
+    starts = [divmod(i * bits, 8) for i in range(pixels)]
+    mask = (1 << bits) - 1
+    places = tuple(Place(byte, byte + 1, shift, mask) for byte, shift in starts)
+    return Layout(places, pixels * bits // 8)
+
+
+def gige_layout(bits: int) -> Layout:
+    """Give the layout of two pixels in three bytes, the low bits of both in the middle one."""
+    low = bits - 8
+    mask, high = (1 << low) - 1, 0xFF << low
+    return Layout((Place(1, 0, 8 - low, high, 0, mask), Place(1, 2, 8 - low, high, 4, mask)), 3)
+
+
+def unpack_step(layout: Layout, stream: bool) -> Callable[..., None]:
+    """Make the step that unpacks ``STEP`` pixels, to be called from kernels of numba.
+
+    Parameters
+    ----------
+    layout : Layout
+    stream : bool
+        Write past the caches. Where a step writes, memory must then be aligned to 64 bytes, and
+        :func:`settle` be called before others read it.
+
+    Returns
+    -------
+    callable
+        ``step(packed, at, out, to)`` reads ``layout.step_span`` bytes of ``packed``, uint8 (n,)
+        C-contiguous, from byte ``at``, where a group must begin, and writes the ``STEP`` counts of
+        the first ``layout.step_bytes`` to ``out``, uint16 (n,) C-contiguous, from element ``to``.
+        Nothing checks the bounds; numba refuses arrays of other kinds when it compiles.
+    """
+
+    @intrinsic
+    def step(context, packed, at, out, to):  # type: ignore[no-untyped-def]
+        for array, dtype in ((packed, types.uint8), (out, types.uint16)):
+            if (array.dtype, array.ndim, array.layout) != (dtype, 1, "C"):
+                raise TypingError(f"unpack_step: found {array}, needed is a contiguous {dtype} row")
+
+        def generate(target, builder, signature, values):  # type: ignore[no-untyped-def]
+            kinds = signature.args
+            source = target.make_array(kinds[0])(target, builder, values[0]).data
+            source = builder.gep(builder.bitcast(source, _BYTE.as_pointer()), [values[1]])
+            place = target.make_array(kinds[2])(target, builder, values[2]).data
+            place = builder.gep(place, [values[3]])
+            _ask_for(builder, _offset(builder, source, _AHEAD))
+            counts = _arithmetic(builder, layout, _words(builder, layout, source))
+            place = builder.bitcast(place, counts.type.as_pointer())
+            store = builder.store(counts, place, align=2 * STEP if stream else 2)
+            if stream:
+                store.set_metadata("nontemporal", builder.module.add_metadata([_INDEX(1)]))
+            return target.get_dummy_value()
+
+        return types.void(packed, types.intp, out, types.intp), generate
+
+    return step  # type: ignore[no-any-return]
+
+
+@intrinsic
+def settle(context):  # type: ignore[no-untyped-def]
+    """Wait until what was streamed can be read by every thread."""
+
+    def generate(target, builder, signature, values):  # type: ignore[no-untyped-def]
+        builder.fence("seq_cst")
+        return target.get_dummy_value()
+
+    return types.void(), generate
+
+
+def _offset(builder: Any, pointer: Any, count: int) -> Any:
+    return builder.gep(pointer, [ir.IntType(64)(count)])
+
+
+def _indices(values: list[int]) -> Any:
+    return ir.Constant(ir.VectorType(_INDEX, len(values)), values)
+
+
+def _words(builder: Any, layout: Layout, source: Any) -> Any:
+    """Load the bytes of a step, and put the two bytes of each pixel into a word of its own."""
+    group = len(layout.places)
+    order = []
+    for pixel in range(_LOAD):
+        place = layout.places[pixel % group]
+        order += [pixel // group * layout.size + byte for byte in (place.first, place.second)]
+    loaded = ir.VectorType(_BYTE, _LOAD_BYTES)
+    parts = []
+    for i in range(STEP // _LOAD):
+        pointer = _offset(builder, source, i * _LOAD // group * layout.size)
+        value = builder.load(builder.bitcast(pointer, loaded.as_pointer()), align=1)
+        parts.append(builder.shuffle_vector(value, value, _indices(order)))
+    while len(parts) > 1:
+        both = _indices(list(range(2 * parts[0].type.count)))
+        parts = [builder.shuffle_vector(*two, both) for two in zip(*[iter(parts)] * 2, strict=True)]
+    return builder.bitcast(parts[0], ir.VectorType(_WORD, STEP))
+
+
+def _arithmetic(builder: Any, layout: Layout, words: Any) -> Any:
+    """Shift and mask each word as its place says."""
+
+    def constants(name: str) -> Any:
+        values = [getattr(place, name) for place in layout.places]
+        return ir.Constant(words.type, values * (STEP // len(values)))
+
+    counts = builder.and_(builder.lshr(words, constants("shift")), constants("mask"))
+    if any(place.low_mask for place in layout.places):
+        low = builder.and_(builder.lshr(words, constants("low_shift")), constants("low_mask"))
+        counts = builder.or_(counts, low)
+    return counts
+
+
+def _ask_for(builder: Any, pointer: Any) -> None:
+    """Prefetch a cache line for reading; an address beyond the memory does no harm."""
+    kinds = [pointer.type, _INDEX, _INDEX, _INDEX]
+    function = builder.module.declare_intrinsic(
+        "llvm.prefetch", [pointer.type], ir.FunctionType(ir.VoidType(), kinds)
+    )
+    builder.call(function, [pointer, _INDEX(0), _INDEX(2), _INDEX(1)])
