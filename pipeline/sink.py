@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ from pipeline.engine import BlockResult, Engine, PcaGroup
 from pipeline.errors import StorageError, SwathError
 from pipeline.layout import LedgerRows, LineStatus
 from pipeline.live import LivePreview
-from pipeline.slots import SlotRing
+from pipeline.slots import Ring
 from pipeline.stream.link import Block
 
 #: Below this share of free slots the stages let go of their slots.
@@ -42,8 +43,9 @@ class Sink:
     engine : Engine or None
         The armed stages; None stores raw lines only.
     store : {"raw", "reflectance", "pca"}
-    ring : SlotRing
-        Where blocks arrive.
+    hurry : bool
+        The camera does not wait: where slots run short the stages let go of theirs. Otherwise
+        lines come as fast as the stages take them.
     acknowledge : callable
         Called with (series, seq) when a block is stored.
     warn : callable
@@ -69,7 +71,7 @@ class Sink:
         engine: Engine | None,
         *,
         store: str,
-        ring: SlotRing,
+        hurry: bool = True,
         acknowledge: Callable[[str, int], None],
         warn: Callable[[str], None],
         live: LivePreview | None = None,
@@ -78,7 +80,7 @@ class Sink:
         self._writer = writer
         self._engine = engine
         self._store = store
-        self._ring = ring
+        self._hurry = hurry
         self._acknowledge = acknowledge
         self._warn = warn
         self._backlog = Backlog(engine.plan.block_lines if engine is not None else 1)
@@ -89,6 +91,8 @@ class Sink:
         self.pca_pixels = 0
         self.failure = ""
         self._aborted = False
+        self._under_way: deque[Task] = deque()
+        self._pinned: Ring | None = None
         self._refused: StorageError | None = None
         self._thread: threading.Thread | None = None
         if engine is not None and store == "raw":
@@ -112,7 +116,8 @@ class Sink:
             block.slot.release()
 
     def _take_raw(self, block: Block) -> None:
-        late = self._thread is not None and self._ring.free < self._ring.count * LOW_RING
+        ring = block.slot.ring  # the driver's own on the same host
+        late = self._thread is not None and self._hurry and ring.free < ring.count * LOW_RING
         rows = block.rows
         if late:
             rows = rows.copy()
@@ -168,8 +173,9 @@ class Sink:
         for level, strip in result.previews:
             if strip.size:
                 self._writer.append(f"preview{level}", strip)
-                if level == 0 and self._live is not None:
-                    self._live.show(strip)
+        if self._live is not None:
+            rows = next((strip for level, strip in result.previews if level == 0), None)
+            self._live.show(rows, result.first_line + result.lines, result.begun)
 
     def _store_groups(self, groups: list[PcaGroup]) -> None:
         for group in groups:
@@ -209,17 +215,36 @@ class Sink:
         return rows[:cut]
 
     def _compute(self) -> None:
-        while (task := self._backlog.take(self._idle)) is not None:
-            try:
-                if not self._aborted:
-                    self._compute_one(task)
-            except Exception as error:  # whatever it is, the raw lines go on
-                text = str(error) if isinstance(error, SwathError) else repr(error)
-                self.failure = f"stages stopped at line {task.first_line}: {text}"
-                self._warn(f"{self.failure}; raw lines are still stored")
-                with contextlib.suppress(SwathError):
-                    self._not_inspected(task)
-            finally:
+        """Be the thread of the stages: as many blocks under way as the engine is deep."""
+        assert self._engine is not None
+        while True:
+            # While there is nothing new, what is under way is waited for: the picture must come.
+            if self._under_way and (
+                len(self._under_way) >= self._engine.depth or not len(self._backlog)
+            ):
+                self._attend(self._under_way.popleft(), self._collect)
+                continue
+            task = self._backlog.take(self._idle)
+            if task is None:
+                return
+            self._attend(task, self._submit)
+
+    def _attend(self, task: Task, do: Callable[[Task], bool]) -> None:
+        """Do one step of a task; when it fails, the stages stop and the raw lines go on."""
+        over = True
+        try:
+            if self.failure:
+                self._not_inspected(task)
+            elif not self._aborted:
+                over = do(task)
+        except Exception as error:  # whatever it is, the raw lines go on
+            text = str(error) if isinstance(error, SwathError) else repr(error)
+            self.failure = f"stages stopped at line {task.first_line}: {text}"
+            self._warn(f"{self.failure}; raw lines are still stored")
+            with contextlib.suppress(SwathError):
+                self._not_inspected(task)
+        finally:
+            if over:
                 task.release()
 
     def _idle(self) -> None:
@@ -227,21 +252,40 @@ class Sink:
         if self._live is not None:
             self._live.flush()
 
-    def _compute_one(self, task: Task) -> None:
-        if self.failure:
-            self._not_inspected(task)
-            return
+    def _submit(self, task: Task) -> bool:
+        """Send a task on its way; it is not over yet."""
         assert self._engine is not None
-        pixels, rows = task.pixels, task.rows
-        if pixels is None or rows is None:
-            pixels = self._writer.read_back(task.first_line, task.lines)
-            rows = self._writer.rows_back(task.first_line, task.lines)
+        if task.pixels is None or task.rows is None:
+            task.pixels = self._writer.read_back(task.first_line, task.lines)
+            task.rows = self._writer.rows_back(task.first_line, task.lines)
             self.made_up += task.lines
-        result = self._engine.process(pixels, rows["status"] != LineStatus.LOST)
+        elif task.slot is not None and task.slot.ring is not self._pinned:
+            self._pin(task.slot.ring)
+        self._engine.submit(task.pixels, task.rows["status"] != LineStatus.LOST)
+        self._under_way.append(task)
+        return False
+
+    def _pin(self, ring: Ring) -> None:
+        """Make the slots fast to reach for a GPU, and let those of a driver that is gone go."""
+        assert self._engine is not None
+        while self._under_way:
+            self._attend(self._under_way.popleft(), self._collect)
+        if self._pinned is not None:
+            self._engine.unpin(self._pinned.memory)
+        self._engine.pin(ring.memory)
+        self._pinned = ring
+
+    def _collect(self, task: Task) -> bool:
+        """Take the result of the task that was sent on its way first."""
+        assert self._engine is not None
+        assert task.rows is not None
+        result = self._engine.collect()
         self._side(result)
+        rows = task.rows
         rows["status"][rows["status"] == LineStatus.NOT_INSPECTED] = LineStatus.OK
         _count(rows, np.ones(task.lines, bool), result)
         self._writer.amend_rows(task.first_line, rows)
+        return True
 
     def _not_inspected(self, task: Task) -> None:
         """Say in the ledger that the stages have not seen these lines."""

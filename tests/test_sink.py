@@ -42,7 +42,7 @@ def header(samples: int, bands: int, code: int) -> Header:
 class Rig:
     """A writer, an engine and a ring, and blocks of counts that say where they belong."""
 
-    def __init__(self, folder: Path, slots: int = 8) -> None:
+    def __init__(self, folder: Path, slots: int = 8, *, hurry: bool = True) -> None:
         self.plan = EnginePlan(
             bands=BANDS,
             samples=SAMPLES,
@@ -65,7 +65,7 @@ class Rig:
             self.writer,
             self.engine,
             store="raw",
-            ring=self.ring,
+            hurry=hurry,
             acknowledge=lambda series, seq: self.acknowledged.append(
                 (series, seq, self.writer.lines)
             ),
@@ -123,19 +123,82 @@ def test_lines_that_found_no_room_are_looked_at_later(tmp_path: Path) -> None:
     assert rig.ring.free == rig.ring.count
 
 
+def test_a_source_that_waits_waits_for_the_stages(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, hurry=False)
+    keep = [rig.ring.acquire() for _ in range(6)]
+    for number in range(6):
+        rig.sink.take(rig.block(number))
+    file = rig.finish()
+    assert rig.sink.made_up == 0
+    with swath.open(file) as cube:
+        assert np.all(cube.ledger["status"] == LineStatus.OK)
+    for slot in keep:
+        assert slot is not None
+        slot.release()
+
+
+class DeepEngine:
+    """An engine that has three blocks under way, as one on a GPU has; the slots must stay."""
+
+    depth = 3
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._blocks: list[tuple[Any, Any, Any]] = []
+        self.pins: list[tuple[str, int]] = []
+        self.deepest = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def pin(self, memory: memoryview) -> None:
+        self.pins.append(("pin", len(memory)))
+
+    def unpin(self, memory: memoryview) -> None:
+        assert not self._blocks
+        self.pins.append(("unpin", len(memory)))
+
+    def submit(self, raw: Any, valid: Any = None) -> None:
+        assert len(self._blocks) < self.depth
+        self._blocks.append((raw, raw.copy(), valid))
+        self.deepest = max(self.deepest, len(self._blocks))
+
+    def collect(self) -> Any:
+        raw, copy, valid = self._blocks.pop(0)
+        assert np.array_equal(raw, copy)
+        return self._engine.process(raw, valid)
+
+
+def test_a_deep_engine_has_several_blocks_under_way(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    deep = rig.sink._engine = DeepEngine(rig.engine)  # type: ignore[assignment]
+    with rig.sink._backlog._changed:  # the stages see all of them at once
+        for number in range(5):
+            rig.sink.take(rig.block(number))
+    with swath.open(rig.finish()) as cube:
+        assert cube.ledger["saturated"].tolist() == ([1] + [0] * 7) * 5
+        assert np.all(cube.ledger["status"] == LineStatus.OK)
+    assert deep.deepest == 3
+    assert deep.pins == [("pin", len(rig.ring.memory))]
+    assert rig.ring.free == rig.ring.count
+
+
+@pytest.mark.parametrize("step", ["submit", "collect"])
 @pytest.mark.parametrize("error", [DeviceError("the GPU went away"), ValueError("a bug")])
 def test_stages_that_fail_cost_no_line_and_are_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, step: str
 ) -> None:
     rig = Rig(tmp_path)
-    process = rig.engine.process
+    do = getattr(rig.engine, step)
+    calls = []
 
-    def broken(raw: Any, valid: Any = None) -> Any:
-        if rig.engine.lines >= 2 * BLOCK:
+    def broken(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 2:
             raise error
-        return process(raw, valid)
+        return do(*args)
 
-    monkeypatch.setattr(rig.engine, "process", broken)
+    monkeypatch.setattr(rig.engine, step, broken)
     for number in range(5):
         rig.sink.take(rig.block(number))
     file = rig.finish()

@@ -23,7 +23,7 @@ def choose_backend(wish: Literal["auto", "cpu", "cuda"], threads: int = 0) -> Ba
     try:
         from pipeline.compute.cuda import CudaBackend
 
-        return CudaBackend()
+        return CudaBackend(threads=threads)
     except DeviceError as error:
         if wish == "cuda":
             raise

@@ -11,15 +11,25 @@ import importlib.util
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.compute.interface import GroupMath, PassOutputs, invalid_value, make_outputs
+from pipeline.compute.interface import (
+    GroupMath,
+    Moments,
+    PassOutputs,
+    aligned,
+    invalid_value,
+    make_outputs,
+)
 from pipeline.compute.tables import LIMITS, PassPlan, PassTables, pass_tables
+from pipeline.compute.unpack import unpack
 from pipeline.reflectance import SCALE
 
+#: Lines of a strip that the compiled kernels know; kernels.STRIP.
+STRIP: Final = 4
 #: More threads than this gain nothing: memory is the limit.
 MAX_THREADS: Final = 4
 
@@ -43,6 +53,7 @@ class CpuBackend:
     """
 
     name = "cpu"
+    depth = 1
 
     def __init__(self, threads: int, why: str) -> None:
         self.threads = threads or min(max(available_cores() - 1, 1), MAX_THREADS)
@@ -84,9 +95,15 @@ class CpuBackend:
         """Arm the fused kernel."""
         return CpuPixelPass(plan, self)
 
-    def group_math(self, plan: PassPlan, lines: int) -> GroupMath:
+    def group_math(self, plan: PassPlan, lines: int, groups: int, components: int) -> GroupMath:
         """Arm the PCA's arithmetic."""
-        return CpuGroupMath(plan, lines, self)
+        return CpuGroupMath(plan, lines, groups, components, self)
+
+    def pin(self, memory: memoryview) -> None:
+        """Nothing to do: all memory is near."""
+
+    def unpin(self, memory: memoryview) -> None:
+        """Nothing to do."""
 
     def close(self) -> None:
         """End the pool and let the last block go."""
@@ -100,60 +117,142 @@ class CpuPixelPass:
 
     def __init__(self, plan: PassPlan, backend: CpuBackend) -> None:
         self.plan = plan
-        self.tables = pass_tables(plan)
         self.outputs = make_outputs(plan)
-        self.compiled = False
+        self.compiled = has_kernels(plan)
         self._backend = backend
         self._valid = np.empty(plan.block_lines, np.uint8)
-        self._kernel = self._compile()
+        self._clipped = 0
+        tables = pass_tables(plan)
+        if self.compiled:
+            self._run = CompiledPass(plan, tables, self.outputs, backend).run
+        else:
+            self._run = NumpyPass(plan, tables, self.outputs, backend).run
 
-    def run(self, valid: NDArray[np.bool_], phase: int) -> int:
-        """Work on the loaded block; see :meth:`pipeline.compute.interface.PixelPass.run`."""
+    def start(self, valid: NDArray[np.bool_], phase: int) -> None:
+        """Work on the loaded block; see :class:`pipeline.compute.interface.PixelPass`."""
         raw = self._backend.raw
         flags = self._valid[: len(raw)]
         flags[:] = valid
-        strips = -(-(len(raw) + phase) // self.plan.strip)
-        kernel = self._kernel
+        self._clipped = self._run(raw, flags, phase)
 
-        def work(first: int, last: int, thread: int) -> int:
-            return kernel(raw, flags, first, last, phase, thread)
+    def wait(self) -> tuple[PassOutputs, int]:
+        """Give what :meth:`start` has made."""
+        return self.outputs, self._clipped
 
-        return self._backend.each(work, strips)
 
-    def _compile(self) -> Callable[..., int]:
-        plan, tables = self.plan, self.tables
-        native = plan.dtype.isnative and plan.dtype in (np.dtype("u1"), np.dtype("u2"))
-        if not native or importlib.util.find_spec("numba") is None:
-            return NumpyPass(plan, tables, self.outputs).strips
-        from pipeline.compute.kernels import compile_pass, rounding
+def has_kernels(plan: PassPlan) -> bool:
+    """Tell whether there are compiled kernels for a plan: numba, and uint8 or uint16 counts."""
+    native = plan.dtype.isnative and plan.dtype in (np.dtype("u1"), np.dtype("u2"))
+    return native and plan.strip == STRIP and importlib.util.find_spec("numba") is not None
 
-        compiled = compile_pass(plan.dtype, plan.reflectance)
-        self.compiled = True
-        to, out = rounding(plan.reflectance), self.outputs
-        threads = self._backend.threads
-        counts = np.empty((threads, 2, plan.strip, plan.samples), np.uint16)
-        totals = np.empty((threads, plan.samples), np.float32)
-        unkept = np.empty((threads, 1, 1, plan.samples), np.float32)
 
-        def strips(
-            raw: NDArray[Any], valid: NDArray[np.uint8], first: int, last: int, phase: int, t: int
-        ) -> int:
-            return compiled(
-                *(raw, valid, first, last, phase, plan.strip, tables.level, tables.dark),
-                *(plan.reflectance is not None, plan.preview_factor > 0, plan.quality, to),
-                *(tables.black, tables.gain, tables.fix, tables.fix_weight, tables.planes),
-                out.reflectance if plan.reflectance else unkept[t],
-                *(out.saturated, out.below_dark, out.quality, out.sums, counts[t], totals[t]),
+class CompiledPass:
+    """The pass with numba: bands shared out over the threads, then the lines' totals."""
+
+    def __init__(
+        self, plan: PassPlan, tables: PassTables, outputs: PassOutputs, backend: CpuBackend
+    ) -> None:
+        from pipeline.compute.kernels import compile_finish, compile_pass, rounding
+
+        self._plan, self._tables, self._out, self._backend = plan, tables, outputs, backend
+        preview = plan.preview_factor > 0
+        kinds = [False, True] if plan.packed else [False]
+        self._pass = {
+            packed: compile_pass(
+                plan.dtype, plan.reflectance, dark=tables.dark, preview=preview, packed=packed
+            )
+            for packed in kinds
+        }
+        self._finish = compile_finish(plan.quality)
+        self._to = rounding(plan.reflectance)
+        self._safe = safe_counts(tables, plan.reflectance)
+        starts = np.searchsorted(tables.fix[:, 0], np.arange(plan.bands + 1))
+        self._fix_from = starts.astype(np.int32)
+        self._layout = 0
+        if plan.packed is not None:
+            from pipeline.compute.unpack_kernels import LAYOUTS
+
+            self._layout = LAYOUTS[plan.packed.packing, plan.packed.bits]
+        threads, samples = backend.threads, plan.samples
+        self._black, self._gain, self._dark = (
+            aligned_copy(table) for table in (tables.black, tables.gain, dark_counts(tables))
+        )
+        word = np.dtype(np.uint16)
+        self._bright = aligned((threads, plan.block_lines, samples), word)
+        self._low = aligned((threads, plan.block_lines, samples), word)
+        self._scratch = aligned((threads, plan.strip, 1, samples), word)
+
+    def run(self, raw: NDArray[Any], valid: NDArray[np.uint8], phase: int) -> int:
+        """Work on a block; gives the number of values clipped."""
+        plan, tables, out = self._plan, self._tables, self._out
+        kernel = self._pass[raw.ndim == 2]
+        preview = plan.preview_factor > 0
+
+        def work(first: int, last: int, t: int) -> int:
+            return kernel(
+                *(raw, self._layout, self._scratch[t], valid, first, last, phase, tables.level),
+                *(self._to, self._black, self._gain, self._dark, self._safe),
+                *(tables.fix, self._fix_from, tables.fix_weight),
+                *(self._bright[t], self._low[t] if tables.dark else None),
+                out.sums if preview else None,
+                out.reflectance if plan.reflectance else None,
             )
 
-        return strips
+        clipped = self._backend.each(work, plan.bands)
+        self._finish(
+            *(valid, plan.bands, self._bright, self._low, tables.planes),
+            *(out.saturated, out.below_dark, out.quality if plan.quality else None),
+        )
+        return clipped
+
+
+def aligned_copy(table: NDArray[Any]) -> NDArray[Any]:
+    """Copy a table to where vectors find it best."""
+    copy = aligned(table.shape, table.dtype)
+    copy[...] = table
+    return copy
+
+
+def dark_counts(tables: PassTables) -> NDArray[np.uint16]:
+    """Give the least counts that are not below black, (bands, samples)."""
+    return np.ceil(np.clip(np.nan_to_num(tables.black), 0, 65535)).astype(np.uint16)
+
+
+def safe_counts(tables: PassTables, kind: str | None) -> NDArray[np.int32]:
+    """Give the count of each band up to which no sample's value leaves the limits of its type.
+
+    −1 where that cannot be said: a gain is NaN or negative, a count of 0 leads below the least
+    value, or black is beyond all counts.
+    """
+    black, gain = tables.black.astype(np.float64), tables.gain.astype(np.float64)
+    known = np.isfinite(gain) & (gain >= 0) & (black <= 65535)
+    safe = np.full(gain.shape, 65535.0)
+    if kind in LIMITS:
+        least, greatest = LIMITS[kind]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            # one count less, for the roundings of float32
+            safe = np.floor(greatest / (SCALE * gain) + black) - 1
+            known &= -black * gain * SCALE > least + 1
+    safe = np.where(known, np.clip(safe, -1, 65535), -1)
+    return np.asarray(safe.min(axis=1), np.int32)
 
 
 class NumpyPass:
     """The same pass with NumPy, for any raw type; makes temporary arrays of a strip."""
 
-    def __init__(self, plan: PassPlan, tables: PassTables, outputs: PassOutputs) -> None:
-        self._plan, self._tables, self._out = plan, tables, outputs
+    def __init__(
+        self, plan: PassPlan, tables: PassTables, outputs: PassOutputs, backend: CpuBackend
+    ) -> None:
+        self._plan, self._tables, self._out, self._backend = plan, tables, outputs, backend
+
+    def run(self, raw: NDArray[Any], valid: NDArray[np.uint8], phase: int) -> int:
+        """Work on a block, strips shared out over the threads; gives the values clipped."""
+        raw = counts_of(raw, self._plan)
+
+        def work(first: int, last: int, thread: int) -> int:
+            return self.strips(raw, valid, first, last, phase)
+
+        return self._backend.each(work, -(-(len(raw) + phase) // self._plan.strip))
 
     def strips(
         self,
@@ -162,7 +261,6 @@ class NumpyPass:
         first: int,
         last: int,
         phase: int,
-        thread: int,
     ) -> int:
         """Work on strips ``first`` … ``last`` − 1; gives the number of values clipped."""
         size = self._plan.strip
@@ -226,64 +324,235 @@ class NumpyPass:
         return int(clipped)
 
 
+def counts_of(raw: NDArray[Any], plan: PassPlan) -> NDArray[Any]:
+    """Give the counts of a block that may be packed: (lines, bands, samples)."""
+    if plan.packed is None or raw.ndim == 3:
+        return raw
+    counts = np.empty((len(raw), plan.bands, plan.samples), plan.dtype)
+    for line, packed in zip(counts, raw, strict=True):
+        unpack(packed, plan.packed, line.size, line.reshape(-1))
+    return counts
+
+
 class CpuGroupMath:
     """The PCA's arithmetic on the CPU; see :class:`pipeline.compute.interface.GroupMath`."""
 
-    def __init__(self, plan: PassPlan, lines: int, backend: CpuBackend) -> None:
+    def __init__(
+        self, plan: PassPlan, lines: int, groups: int, components: int, backend: CpuBackend
+    ) -> None:
+        self._plan, self._backend = plan, backend
+        self._kept = aligned((groups, lines, plan.bands, plan.samples), plan.dtype)
         tables = pass_tables(plan)
-        self._backend = backend
-        self._fix, self._weight = tables.fix, tables.fix_weight
-        self._kept = np.empty((lines, plan.bands, plan.samples), plan.dtype)
-        self._work = np.empty((backend.threads, plan.bands, plan.samples), np.float32)
-        self._product = np.empty((plan.bands, plan.bands), np.float32)
+        self._loops: PcaLoops
+        if has_kernels(plan):
+            self._loops = CompiledPca(plan, tables, lines, components, backend)
+        else:
+            self._loops = NumpyPca(tables, backend)
 
-    def put(self, first: int, count: int, at: int) -> None:
-        """Copy lines of the loaded block."""
-        self._kept[at : at + count] = self._backend.raw[first : first + count]
+    def put(self, group: int, first: int, count: int, at: int) -> None:
+        """Copy lines of the loaded block, lines shared over the threads."""
+        kept = self._kept[group, at : at + count]
+        raw = self._backend.raw[first : first + count]
 
-    def moments(
-        self, lines: NDArray[np.intp], every: int, level: float, shift: NDArray[np.float64]
-    ) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
-        """Add up spectra and their products line by line."""
-        bands = self._kept.shape[1]
-        first, second = np.zeros(bands), np.zeros((bands, bands))
-        shift_f4 = shift.astype(np.float32)[:, None]
-        used = 0
-        for line in lines:
-            spectra = self._counts(int(line), 0)[:, ::every]
-            bad = ~(spectra < level).all(axis=0)
-            spectra -= shift_f4
-            spectra[:, bad] = 0
-            used += int(spectra.shape[1] - np.count_nonzero(bad))
-            first += spectra.sum(axis=1, dtype=np.float64)
-            second += np.matmul(spectra, spectra.T, out=self._product)
-        return used, first, second
+        def work(start: int, stop: int, thread: int) -> int:
+            kept[start:stop] = counts_of(raw[start:stop], self._plan)
+            return 0
+
+        self._backend.each(work, count)
+
+    def learn(
+        self,
+        group: int,
+        lines: NDArray[np.intp],
+        every: int,
+        level: float,
+        shift: NDArray[np.float64],
+    ) -> Callable[[], Moments]:
+        """Nothing is done before the moments are asked for, by whichever thread."""
+        kept = self._kept[group]
+
+        def moments() -> Moments:
+            bands, width = kept.shape[1], -(-kept.shape[2] // every)
+            first, second = np.zeros(bands), np.zeros((bands, bands))
+            spectra = aligned((bands, width), np.dtype(np.float32))
+            product = np.empty((bands, bands), np.float32)
+            shift_f4 = shift.astype(np.float32)
+            used = 0
+            for line in lines:
+                used += self._loops.gather(kept[line], every, level, shift_f4, spectra, first)
+                second += np.matmul(spectra, spectra.T, out=product)
+            return used, first, second
+
+        return moments
 
     def project(
         self,
+        group: int,
         lines: int,
+        valid: NDArray[np.bool_],
         mean: NDArray[np.float32],
         basis: NDArray[np.float32],
-        out: NDArray[np.float32],
+        step: float,
+        out: NDArray[np.int16],
+    ) -> Callable[[], NDArray[np.float32]]:
+        """Project at once, lines shared over the threads."""
+        longer = self._loops.project(self._kept[group, :lines], valid, mean, basis, step, out)
+        return lambda: longer
+
+
+class PcaLoops(Protocol):
+    """What of the PCA goes over all counts."""
+
+    def gather(
+        self,
+        line: NDArray[Any],
+        every: int,
+        level: float,
+        shift: NDArray[np.float32],
+        spectra: NDArray[np.float32],
+        sums: NDArray[np.float64],
+    ) -> int:
+        """Fill ``spectra`` (bands, width), add up ``sums`` (bands,); gives how many are used."""
+
+    def project(
+        self,
+        kept: NDArray[Any],
+        valid: NDArray[np.bool_],
+        mean: NDArray[np.float32],
+        basis: NDArray[np.float32],
+        step: float,
+        out: NDArray[np.int16],
+    ) -> NDArray[np.float32]:
+        """Fill ``out``; gives ``longer``."""
+
+
+class CompiledPca:
+    """With numba."""
+
+    def __init__(
+        self,
+        plan: PassPlan,
+        tables: PassTables,
+        lines: int,
+        components: int,
+        backend: CpuBackend,
     ) -> None:
-        """Project line by line, lines shared over the threads."""
+        from pipeline.compute.pca_kernels import COMPONENTS, compile_pca
+
+        self._project, self._round, self._gather = compile_pca(plan.dtype)
+        self._fix, self._weight, self._backend = tables.fix, tables.fix_weight, backend
+        padded = -(-components // COMPONENTS) * COMPONENTS
+        single = np.dtype(np.float32)
+        self._basis = aligned((plan.bands, padded), single)
+        self._projected = aligned((lines, padded, plan.samples), single)
+        self._largest = np.zeros((backend.threads, padded), np.int32)
+
+    def gather(
+        self,
+        line: NDArray[Any],
+        every: int,
+        level: float,
+        shift: NDArray[np.float32],
+        spectra: NDArray[np.float32],
+        sums: NDArray[np.float64],
+    ) -> int:
+        """See :class:`PcaLoops`."""
+        top = np.empty(spectra.shape[1], np.float32)  # two threads may learn at once
+        return self._gather(line, every, level, shift, self._fix, self._weight, top, spectra, sums)
+
+    def project(
+        self,
+        kept: NDArray[Any],
+        valid: NDArray[np.bool_],
+        mean: NDArray[np.float32],
+        basis: NDArray[np.float32],
+        step: float,
+        out: NDArray[np.int16],
+    ) -> NDArray[np.float32]:
+        """See :class:`PcaLoops`."""
+        count = len(basis)
+        self._basis[:, :count] = basis.T
+        self._largest[:] = 0
+        flags = valid.view(np.uint8)
+
+        def project(first: int, last: int, t: int) -> int:
+            return self._project(
+                *(kept, first, last, flags, mean, self._basis, self._fix, self._weight),
+                *(self._projected, self._largest[t]),
+            )
+
+        self._backend.each(project, len(kept))
+        longer = lengths(self._largest.max(axis=0).view(np.float32)[:count], step)
+        factor = (1 / (step * longer)).astype(np.float32)
+
+        def round_off(first: int, last: int, t: int) -> int:
+            return self._round(self._projected, first, last, factor, out)
+
+        self._backend.each(round_off, len(kept))
+        return longer
+
+
+class NumpyPca:
+    """With NumPy, for any raw type; makes temporary arrays of a line."""
+
+    def __init__(self, tables: PassTables, backend: CpuBackend) -> None:
+        self._fix, self._weight, self._backend = tables.fix, tables.fix_weight, backend
+
+    def gather(
+        self,
+        line: NDArray[Any],
+        every: int,
+        level: float,
+        shift: NDArray[np.float32],
+        spectra: NDArray[np.float32],
+        sums: NDArray[np.float64],
+    ) -> int:
+        """See :class:`PcaLoops`."""
+        spectra[:] = self._counts(line)[:, ::every]
+        bad = ~(spectra < level).all(axis=0)
+        spectra -= shift[:, None]
+        spectra[:, bad] = 0
+        sums += spectra.sum(axis=1, dtype=np.float64)
+        return int(spectra.shape[1] - np.count_nonzero(bad))
+
+    def project(
+        self,
+        kept: NDArray[Any],
+        valid: NDArray[np.bool_],
+        mean: NDArray[np.float32],
+        basis: NDArray[np.float32],
+        step: float,
+        out: NDArray[np.int16],
+    ) -> NDArray[np.float32]:
+        """See :class:`PcaLoops`."""
+        projected = np.empty(out.shape, np.float32)
 
         def work(first: int, last: int, thread: int) -> int:
-            for line in range(first, last):
-                counts = self._counts(line, thread)
-                counts -= mean[:, None]
-                np.matmul(basis, counts, out=out[line])
+            for n in range(first, last):
+                np.matmul(basis, self._counts(kept[n]) - mean[:, None], out=projected[n])
             return 0
 
-        self._backend.each(work, lines)
+        self._backend.each(work, len(kept))
+        projected[~valid] = 0
+        largest = np.maximum(projected.max(axis=(0, 2)), -projected.min(axis=(0, 2)))
+        longer = lengths(largest, step)
+        projected *= (1 / (step * longer)).astype(np.float32)[:, None]
+        np.copyto(out, np.rint(projected, out=projected), casting="unsafe")
+        return longer
 
-    def _counts(self, line: int, thread: int) -> NDArray[np.float32]:
+    def _counts(self, line: NDArray[Any]) -> NDArray[np.float32]:
         """One line as float32, bad pixels taken from their neighbours along the spectrum."""
-        counts: NDArray[np.float32] = self._work[thread]
-        counts[:] = self._kept[line]
+        counts: NDArray[np.float32] = line.astype(np.float32)
         if len(self._fix):
             band, sample, low, high = self._fix.T
             low, high = np.where(low < 0, band, low), np.where(high < 0, band, high)
             below, above = counts[low, sample], counts[high, sample]
             counts[band, sample] = below + (above - below) * self._weight
         return counts
+
+
+def lengths(largest: NDArray[np.float32], step: float) -> NDArray[np.float32]:
+    """Give the least powers of two that bring scores of these magnitudes into int16."""
+    # powers of two, so that lengthening a basis vector is exact in float32
+    room = np.maximum(largest / np.float32(step * 32767), 1)
+    return np.asarray(np.exp2(np.ceil(np.log2(room))), np.float32)

@@ -2,18 +2,27 @@
 
 A backend makes *operations*. Each is armed from a plan, makes its memory then, and works on the
 block that was last given to :meth:`Backend.load`, so that a block travels to a GPU once however
-many operations read it. Knows the tables only; numba and CuPy are imported by the backend chosen.
+many operations read it. Work is started first and waited for later: a GPU has several blocks under
+way, the CPU does everything at the start. Knows the tables only; numba and CuPy are imported by the
+backend chosen.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.compute.tables import INVALID, PassPlan
+
+#: Bytes of a cache line, and of the widest vectors.
+ALIGNMENT: Final = 64
+#: Number of spectra, Σ x, Σ x·xᵀ.
+Moments = tuple[int, NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -40,38 +49,48 @@ class PassOutputs:
 class PixelPass(Protocol):
     """The fused kernel: one read of each raw pixel, outputs switched on by who asks for them."""
 
-    outputs: PassOutputs
-
-    def run(self, valid: NDArray[np.bool_], phase: int) -> int:
-        """Work on the loaded block.
+    def start(self, valid: NDArray[np.bool_], phase: int) -> None:
+        """Begin to work on the block loaded last.
 
         Parameters
         ----------
         valid : ndarray of bool, (lines,)
         phase : int
             Lines that the first preview row already has, 0 … ``strip`` − 1.
+        """
+
+    def wait(self) -> tuple[PassOutputs, int]:
+        """Wait for the block that was started first and not yet waited for.
 
         Returns
         -------
-        int
+        outputs : PassOutputs
+            Valid until as many further blocks are started as the backend is deep.
+        clipped : int
             Reflectance values clipped.
         """
 
 
 class GroupMath(Protocol):
-    """The arithmetic of the PCA on groups of lines that it keeps."""
+    """The arithmetic of the PCA on groups of lines that it keeps, several at a time."""
 
-    def put(self, first: int, count: int, at: int) -> None:
+    def put(self, group: int, first: int, count: int, at: int) -> None:
         """Keep ``count`` lines of the loaded block, from line ``first``, as lines ``at`` …."""
 
-    def moments(
-        self, lines: NDArray[np.intp], every: int, level: float, shift: NDArray[np.float64]
-    ) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
+    def learn(
+        self,
+        group: int,
+        lines: NDArray[np.intp],
+        every: int,
+        level: float,
+        shift: NDArray[np.float64],
+    ) -> Callable[[], Moments]:
         """Sum spectra, and their products, about a shift.
 
         Parameters
         ----------
-        lines : which kept lines to learn from
+        group : which of those kept
+        lines : which of its lines to learn from
         every : takes each ``every``-th sample of them
         level : spectra with a count at or above it are left out
         shift : (bands,) counts that are subtracted first; products are formed in float32 about it
@@ -79,41 +98,102 @@ class GroupMath(Protocol):
 
         Returns
         -------
-        n : spectra used
-        first : (bands,) float64, Σ x
-        second : (bands, bands) float64, Σ x·xᵀ
+        callable
+            Gives the number of spectra used, Σ x (bands,) and Σ x·xᵀ (bands, bands), float64; may
+            take its time, and may be called by another thread while the engine goes on.
         """
 
     def project(
         self,
+        group: int,
         lines: int,
+        valid: NDArray[np.bool_],
         mean: NDArray[np.float32],
         basis: NDArray[np.float32],
-        out: NDArray[np.float32],
-    ) -> None:
-        """Write ``basis @ (counts − mean)``, (lines, K, samples), of the first ``lines`` kept."""
+        step: float,
+        out: NDArray[np.int16],
+    ) -> Callable[[], NDArray[np.float32]]:
+        """Write the scores of the first ``lines`` lines of a group.
+
+        ``out[n, k, s] = rint(basis[k] · (counts[n, :, s] − mean) / (step · longer[k]))``, and 0 in
+        lines that are not valid; ``longer[k]`` is the least power of two, 1 or more, with which
+        every score of a valid line fits in −32767 … 32767.
+
+        Parameters
+        ----------
+        group, lines : which
+        valid : ndarray of bool, (lines,)
+        mean : (bands,)
+        basis : (K, bands)
+        step : counts per unit of a score
+        out : (lines, K, samples), C-contiguous
+
+        Returns
+        -------
+        callable
+            Waits until ``out`` is written, and gives ``longer``, (K,).
+        """
 
 
 class Backend(Protocol):
-    """CPU or GPU. ``why`` is one sentence on the choice."""
+    """CPU or GPU.
+
+    Attributes
+    ----------
+    name : str
+    why : str
+        One sentence on the choice.
+    depth : int
+        Blocks that may be under way at once: loaded, started and not yet waited for.
+    """
 
     name: str
     why: str
+    depth: int
 
     def load(self, raw: NDArray[Any]) -> None:
-        """Make a block the one that operations work on, until the next is loaded."""
+        """Make a block the one that operations work on, until the next is loaded.
+
+        It must stay as it is until what is started on it has been waited for.
+        """
 
     def pixel_pass(self, plan: PassPlan) -> PixelPass:
         """Arm the fused kernel."""
 
-    def group_math(self, plan: PassPlan, lines: int) -> GroupMath:
-        """Arm the PCA's arithmetic for groups of up to ``lines`` lines."""
+    def group_math(self, plan: PassPlan, lines: int, groups: int, components: int) -> GroupMath:
+        """Arm the PCA's arithmetic for ``groups`` groups of up to ``lines`` lines each."""
+
+    def each(self, work: Callable[[int, int, int], int], count: int) -> int:
+        """Share host work, ``work(first, last, thread)``, over the backend's threads.
+
+        Returns
+        -------
+        int
+            The sum of the results.
+        """
+
+    def pin(self, memory: memoryview) -> None:
+        """Make host memory that blocks come from fast to reach, once; nothing on the CPU."""
+
+    def unpin(self, memory: memoryview) -> None:
+        """Let memory go that was pinned; no block in it is under way."""
 
     def close(self) -> None:
         """Give threads and memory back."""
 
 
-def make_outputs(plan: PassPlan, empty: Any = np.empty) -> PassOutputs:
+def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Make an array of zeros that begins at a multiple of 64 bytes, as widest vectors want it.
+
+    NumPy promises 16: each second load of such a vector would then touch two cache lines.
+    """
+    count = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(count + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + count].view(dtype).reshape(shape)
+
+
+def make_outputs(plan: PassPlan, empty: Any = aligned) -> PassOutputs:
     """Make host arrays for a plan's outputs; ``empty`` may hand out pinned memory."""
     lines, bands, samples = plan.block_lines, plan.bands, plan.samples
     return PassOutputs(

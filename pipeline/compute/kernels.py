@@ -1,34 +1,40 @@
-"""The fused pixel pass as one serial numba kernel, compiled for the types that are asked for.
+"""The fused pixel pass for numba: strips of lines, tiles of bands; each raw pixel is read once.
 
-The loops over a row are kept apart, each with few enough arrays that LLVM can prove them distinct
-and vectorise; a row stays in the first-level cache between them, so memory is read once. Lines of
-one preview row are worked on together, which reads each row of the references once for all of
-them. Imported only when a CPU backend is armed; knows arrays, and the limits of stored types.
+The lines of one preview row go through the inner loop (:mod:`pipeline.compute.vector_rows`)
+together, which reads each row of the references once for all of them. Bands are shared out over
+threads, and gone through in tiles, so that a tile's references stay in a core's own cache from
+strip to strip. What is rare (saturated or clipped values, lost lines, bad pixels) is dealt with
+row by row, in plain loops. Imported only when a CPU backend is armed.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numba
 import numpy as np
 
 from pipeline.compute.kernel_cache import compile_kernel
 from pipeline.compute.tables import INVALID, LIMITS
+from pipeline.compute.unpack_kernels import pixel_at, unpack_row
+from pipeline.compute.vector_rows import ROUNDER, work_on_rows
 from pipeline.reflectance import SCALE
 
 F4 = np.float32
 NOUGHT = F4(0.0)
+#: Lines of a strip: those of one row of the finest preview.
+STRIP: Final = 4
+#: Bands of a tile: with 1024 samples, 256 KiB of references.
+TILE: Final = 32
+
+# Reference counts are off (nothing here owns memory): two threads would fight over them.
+helper = numba.njit(nogil=True, error_model="numpy", _nrt=False)
 
 
 class Rounding(NamedTuple):
-    """How a reflectance becomes a stored value: one loop serves all types.
-
-    ``rounder``, 1.5 · 2²³, added and taken away again rounds |x| < 2²² half to even in one fast
-    vector instruction each; larger ones stay beyond the limits. With 0 nothing is rounded.
-    """
+    """How a reflectance becomes a stored value: one loop serves all types."""
 
     scale: np.float32
     rounder: np.float32
@@ -42,168 +48,270 @@ def rounding(kind: str | None) -> Rounding:
     if kind is None or kind == "float32":
         values = (1.0, 0.0, -np.inf, np.inf, np.nan)
     else:
-        values = (SCALE, 1.5 * 2**23, *LIMITS[kind], INVALID[kind])
+        values = (SCALE, ROUNDER, *LIMITS[kind], INVALID[kind])
     return Rounding(*map(F4, values))
 
 
-# Integer sums of 32 bits are cast back to 32 bits: numba would widen them to 64, at half the speed.
+@helper
+def _count_bright(row, level, hit):  # type: ignore[no-untyped-def]
+    """Add 1 per sample where the row is saturated."""
+    for s in range(row.size):
+        hit[s] += np.uint16(np.int32(row[s]) >= level)
 
 
-@numba.njit(nogil=True, error_model="numpy")
-def _count_row(row, level, dark, dark_row, hit, low):  # type: ignore[no-untyped-def]
-    """Add 1 per sample where the row is saturated, and where it is below dark."""
-    if level >= 0:
-        for s in range(row.size):
-            hit[s] += np.uint16(np.int32(row[s]) >= level)
-    if dark:
-        for s in range(row.size):
-            low[s] += np.uint16(F4(row[s]) < dark_row[s])
-
-
-@numba.njit(nogil=True, error_model="numpy")
-def _correct_row(row, dark_row, gain_row, to, total, out):  # type: ignore[no-untyped-def]
-    """Correct a row, add it to the preview's sums; gives how many values were clipped."""
+@helper
+def _count_clipped(row, black, gain, to):  # type: ignore[no-untyped-def]
+    """Count the values of a row that are beyond the limits once they are rounded."""
     clipped = np.int32(0)
     for s in range(row.size):
-        v = (F4(row[s]) - dark_row[s]) * gain_row[s]
-        total[s] += v if v == v else NOUGHT
+        v = (F4(row[s]) - black[s]) * gain[s]
         x = (v * to.scale + to.rounder) - to.rounder
+        # integer sums of 32 bits are cast back to 32 bits: numba would widen them to 64
         clipped = np.int32(clipped + np.int32((x < to.least) | (x > to.greatest)))
-        y = min(max(x, to.least), to.greatest)
-        out[s] = y if x == x else to.unknown
     return clipped
 
 
-@numba.njit(nogil=True, error_model="numpy")
-def _cells(total, strip, out):  # type: ignore[no-untyped-def]
-    """Add up each ``strip`` neighbours; the last cell may have fewer."""
-    whole = total.size // strip
-    for p in range(whole):
-        if strip == 4:
-            out[p] = (total[4 * p] + total[4 * p + 1]) + (total[4 * p + 2] + total[4 * p + 3])
+@helper
+def _rows(  # type: ignore[no-untyped-def]
+    counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b, care
+):
+    """Work on row ``b`` of lines ``n`` … ``n + m - 1``, whose counts begin at ``r``, ``rb``."""
+    if m == 4:
+        at, to = (r, r + 1, r + 2, r + 3), (n, n + 1, n + 2, n + 3)
+        if care:
+            return work_on_rows(counts, at, rb, black, gain, dark, low, sums, k, out, to, b, True)
+        return work_on_rows(counts, at, rb, black, gain, dark, low, sums, k, out, to, b, None)
+    changed = np.int32(0)
+    brightest = np.int32(0)
+    done = 0
+    if m > 1 and not care:
+        at2, to2 = (r, r + 1), (n, n + 1)
+        changed, brightest = work_on_rows(
+            counts, at2, rb, black, gain, dark, low, sums, k, out, to2, b, None
+        )
+        done = 2
+    while done < m:
+        at1, to1 = (r + done,), (n + done,)
+        if care:
+            more, larger = work_on_rows(
+                counts, at1, rb, black, gain, dark, low, sums, k, out, to1, b, True
+            )
+        else:
+            more, larger = work_on_rows(
+                counts, at1, rb, black, gain, dark, low, sums, k, out, to1, b, None
+            )
+        changed |= more
+        brightest = max(brightest, larger)
+        done += 1
+    return changed, brightest
+
+
+@helper
+def _run(  # type: ignore[no-untyped-def]
+    raw, layout, scratch, n, m, b, level, to, black, gain, dark, safe, bright, low, sums, k, out
+):
+    """Work on row ``b`` of ``m`` consecutive lines that are there; gives values clipped."""
+    if raw.ndim == 3:
+        counts, r, rb = raw, n, b
+    else:
+        for j in range(m):
+            unpack_row(layout, raw[n + j], b * scratch.shape[2], scratch[j, 0])
+        counts, r, rb = scratch, 0, 0
+    care = safe < 0
+    changed, brightest = _rows(counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b, care)
+    clipped = np.int64(0)
+    if level >= 0 and brightest >= level:
+        for j in range(m):
+            _count_bright(counts[r + j, rb], level, bright[n + j])
+    if not care and brightest > safe and out is not None:
+        # again, with care; counted and summed up it is already
+        changed, _ = _rows(counts, r, rb, m, black, gain, dark, None, None, k, out, n, b, True)
+    if changed != 0:
+        for j in range(m):
+            clipped += _count_clipped(counts[r + j, rb], black[b], gain[b], to)
+    return clipped
+
+
+@helper
+def _count_at(raw, layout, samples, n, b, s):  # type: ignore[no-untyped-def]
+    """Give one count."""
+    if raw.ndim == 3:
+        return raw[n, b, s]
+    return pixel_at(layout, raw[n], b * samples + s)
+
+
+@helper
+def _mend(  # type: ignore[no-untyped-def]
+    raw, layout, n, k, level, to, black, gain, first, last, fix, weight, bright, low, sums, out
+):
+    """Bad pixels of a line: they count as nothing else, and take their neighbours' value."""
+    samples = black.shape[1]
+    clipped = np.int64(0)
+    for i in range(first, last):
+        b, s, lo, hi = fix[i]
+        count = _count_at(raw, layout, samples, n, b, s)
+        if level >= 0 and np.int32(count) >= level:
+            bright[n, s] -= np.uint16(1)
+        if low is not None:  # noqa: SIM102 - numba leaves the branch out only where it stands alone
+            if F4(count) < black[b, s]:
+                low[n, s] -= np.uint16(1)
+        if lo < 0:
             continue
-        value = NOUGHT
-        for s in range(p * strip, (p + 1) * strip):
-            value += total[s]
-        out[p] = value
-    if whole < out.size:
-        value = NOUGHT
-        for s in range(whole * strip, total.size):
-            value += total[s]
-        out[whole] = value
+        v = (F4(_count_at(raw, layout, samples, n, lo, s)) - black[lo, s]) * gain[lo, s]
+        w = (F4(_count_at(raw, layout, samples, n, hi, s)) - black[hi, s]) * gain[hi, s]
+        v = v + (w - v) * weight[i]
+        if sums is not None:
+            sums[k, b, s // STRIP] += v
+        if out is not None:
+            x = (v * to.scale + to.rounder) - to.rounder
+            clipped += np.int64((x < to.least) | (x > to.greatest))
+            out[n, b, s] = min(max(x, to.least), to.greatest)
+    return clipped
 
 
-def pass_strips(  # type: ignore[no-untyped-def]
-    raw,  # (lines, bands, samples)
+def pass_bands(  # type: ignore[no-untyped-def]
+    raw,  # (lines, bands, samples), or uint8 (lines, bytes) when packed
+    layout,  # of the packed lines
+    scratch,  # uint16 (4, 1, samples) of this thread, for packed lines
     valid,  # uint8 (lines,)
-    first,  # strips to work on: first … last − 1
+    first,  # bands to work on: first … last − 1
     last,
     phase,  # lines that strip 0 already has from the block before
-    strip,  # lines of a strip
     level,  # saturation, DN; −1: none
-    dark,  # compare with black?
-    store,  # keep the reflectance?
-    preview,  # preview sums?
-    mask,  # quality mask?
     to,  # Rounding
     black,  # float32 (bands, samples)
     gain,  # float32 (bands, samples)
-    fix,  # int32 (n, 4)
+    dark,  # uint16 (bands, samples): the least counts that are not below black
+    safe,  # int32 (bands,): up to this count no value is clipped; −1: a row that needs care
+    fix,  # int32 (n, 4), by bands
+    fix_from,  # int32 (bands + 1,): where in fix each band begins
     weight,  # float32 (n,)
-    planes,  # uint8 (3, samples)
-    out,  # (lines, bands, samples); (1, 1, samples) of scratch where it is not kept
-    saturated,  # uint32 (lines,)
-    below,  # uint32 (lines,)
-    quality,  # uint8 (lines, 6, samples), or of size 0
-    sums,  # float32 (strips, bands, cells), or of size 0
-    counts,  # scratch of this thread: uint16 (2, strip, samples)
-    total,  # float32 (samples,)
+    bright,  # uint16 (lines, samples) of this thread, zero before
+    low,  # the same, or None: nothing is compared with black
+    sums,  # float32 (strips, bands, cells), or None: no preview
+    out,  # (lines, bands, samples), or None: not stored
 ):
-    """Work on a range of strips; see docs/compute.md for the semantics. Returns values clipped."""
-    lines, bands, samples = raw.shape
+    """Work on a range of bands; see docs/compute.md for the semantics. Returns values clipped."""
+    lines = valid.size
     clipped = np.int64(0)
-    for k in range(first, last):
-        start = max(0, k * strip - phase)
-        stop = min(lines, (k + 1) * strip - phase)
-        counts[:] = np.uint16(0)
-        for b in range(bands):
-            total[:] = NOUGHT
+    for tile in range(first, last, TILE):
+        tile_end = min(tile + TILE, last)
+        for k in range((lines + phase + STRIP - 1) // STRIP):
+            start = max(0, k * STRIP - phase)
+            stop = min(lines, (k + 1) * STRIP - phase)
+            whole = True
             for n in range(start, stop):
-                if valid[n] == 0:
-                    if store:
-                        for s in range(samples):
-                            out[n, b, s] = to.unknown
-                    continue
-                row = raw[n, b]
-                _count_row(row, level, dark, black[b], counts[0, n - start], counts[1, n - start])
-                if store or preview:
-                    kept = out[n, b] if store else out[0, 0]
-                    clipped += _correct_row(row, black[b], gain[b], to, total, kept)
-            if preview:
-                _cells(total, strip, sums[k, b])
-        for n in range(start, stop):
-            if valid[n] == 0:
-                continue
-            # bad pixels: they count as nothing else, and take the value of their neighbours
-            for i in range(fix.shape[0]):
-                b, s, lo, hi = fix[i]
-                count = raw[n, b, s]
-                if level >= 0 and np.int32(count) >= level:
-                    counts[0, n - start, s] -= np.uint16(1)
-                if dark and F4(count) < black[b, s]:
-                    counts[1, n - start, s] -= np.uint16(1)
-                if lo < 0 or not (store or preview):
-                    continue
-                v = (F4(raw[n, lo, s]) - black[lo, s]) * gain[lo, s]
-                w = (F4(raw[n, hi, s]) - black[hi, s]) * gain[hi, s]
-                v = v + (w - v) * weight[i]
-                if preview:
-                    sums[k, b, s // strip] += v
-                if store:
-                    x = (v * to.scale + to.rounder) - to.rounder
-                    clipped += np.int64((x < to.least) | (x > to.greatest))
-                    out[n, b, s] = min(max(x, to.least), to.greatest)
-        for n in range(start, stop):
-            bright = np.int64(0)
-            dim = np.int64(0)
-            for s in range(samples):
-                bright += counts[0, n - start, s]
-                dim += counts[1, n - start, s]
-            saturated[n] = np.uint32(bright)
-            below[n] = np.uint32(dim)
-            if mask:
-                ok = np.uint8(valid[n] != 0)
-                for s in range(samples):
-                    quality[n, 0, s] = np.uint8(min(counts[0, n - start, s], np.uint16(255)))
-                    quality[n, 1, s] = ok * planes[0, s]
-                    quality[n, 2, s] = np.uint8(min(counts[1, n - start, s], np.uint16(255)))
-                    quality[n, 3, s] = ok * planes[1, s]
-                    quality[n, 4, s] = ok * planes[2, s]
-                    quality[n, 5, s] = np.uint8(0 if ok else min(bands, 255))
+                whole = whole and valid[n] != 0
+            for b in range(tile, tile_end):
+                if sums is not None:
+                    sums[k, b] = NOUGHT
+                if whole:
+                    clipped += _run(
+                        *(raw, layout, scratch, start, stop - start, b, level, to),
+                        *(black, gain, dark, safe[b], bright, low, sums, k, out),
+                    )
+                else:
+                    for n in range(start, stop):
+                        if valid[n] != 0:
+                            clipped += _run(
+                                *(raw, layout, scratch, n, 1, b, level, to),
+                                *(black, gain, dark, safe[b], bright, low, sums, k, out),
+                            )
+                        elif out is not None:
+                            out[n, b] = to.unknown
+            if fix_from[tile] < fix_from[tile_end]:
+                for n in range(start, stop):
+                    if valid[n] != 0:
+                        clipped += _mend(
+                            *(raw, layout, n, k, level, to, black, gain),
+                            *(fix_from[tile], fix_from[tile_end]),
+                            *(fix, weight, bright, low, sums, out),
+                        )
     return clipped
 
 
+def finish_lines(  # type: ignore[no-untyped-def]
+    valid,  # uint8 (lines,)
+    bands,
+    bright,  # uint16 (threads, lines, samples); left zero
+    low,  # the same
+    planes,  # uint8 (3, samples)
+    saturated,  # uint32 (lines,)
+    below,  # uint32 (lines,)
+    quality,  # uint8 (lines, 6, samples), or None
+):
+    """Bring the threads' counters together: totals of lines, and the quality mask."""
+    threads, _, samples = bright.shape
+    for n in range(valid.size):
+        for t in range(1, threads):
+            for s in range(samples):
+                bright[0, n, s] += bright[t, n, s]
+                bright[t, n, s] = 0
+            for s in range(samples):
+                low[0, n, s] += low[t, n, s]
+                low[t, n, s] = 0
+        high = np.int64(0)
+        dim = np.int64(0)
+        for s in range(samples):
+            high += bright[0, n, s]
+        for s in range(samples):
+            dim += low[0, n, s]
+        saturated[n] = np.uint32(high)
+        below[n] = np.uint32(dim)
+        if quality is not None:
+            ok = np.uint8(valid[n] != 0)
+            for s in range(samples):
+                quality[n, 0, s] = np.uint8(min(bright[0, n, s], np.uint16(255)))
+            for s in range(samples):
+                quality[n, 2, s] = np.uint8(min(low[0, n, s], np.uint16(255)))
+            for i in range(3):
+                plane = (1, 3, 4)[i]
+                for s in range(samples):
+                    quality[n, plane, s] = ok * planes[i, s]
+            quality[n, 5] = np.uint8(0 if ok else min(bands, 255))
+        bright[0, n] = np.uint16(0)
+        low[0, n] = np.uint16(0)
+
+
 @functools.cache
-def compile_pass(dtype: np.dtype[Any], kind: str | None) -> Callable[..., int]:
-    """Compile (or load from the cache) the kernel.
+def compile_pass(
+    dtype: np.dtype[Any], kind: str | None, *, dark: bool, preview: bool, packed: bool
+) -> Callable[..., int]:
+    """Compile (or load from the cache) :func:`pass_bands`.
 
     Parameters
     ----------
     dtype : uint8 or uint16, of the raw counts
-    kind : reflectance type; None compiles for a scratch row of float32
+    kind : reflectance type; None when it is not stored
+    dark, preview : whether counts are compared with black, and preview sums are made
+    packed : whether blocks are as the camera packed them
     """
     n = numba.types
     counts = n.uint8 if dtype == np.uint8 else n.uint16
-    stored = {"int16": n.int16, "uint16": n.uint16}.get(kind or "", n.float32)
-    i8, flag = n.int64, n.boolean
+    raw = n.Array(n.uint8, 2, "C", readonly=True)
+    if not packed:  # a received block may be a read-only view
+        raw = n.Array(counts, 3, "C", readonly=True)
+    i8 = n.int64
+    table, counter = n.float32[:, ::1], n.uint16[:, ::1]
     signature = n.int64(
-        # raw and valid are only read; a received block may be a read-only view
-        n.Array(counts, 3, "C", readonly=True),
-        n.Array(n.uint8, 1, "C", readonly=True),
-        *(i8, i8, i8, i8, n.int32, flag, flag, flag, flag),
-        n.NamedUniTuple(n.float32, len(Rounding._fields), Rounding),
-        *(n.float32[:, ::1], n.float32[:, ::1], n.int32[:, ::1], n.float32[::1], n.uint8[:, ::1]),
-        *(stored[:, :, ::1], n.uint32[::1], n.uint32[::1], n.uint8[:, :, ::1]),
-        *(n.float32[:, :, ::1], n.uint16[:, :, ::1], n.float32[::1]),
+        *(raw, i8, n.uint16[:, :, ::1], n.Array(n.uint8, 1, "C", readonly=True)),
+        *(i8, i8, i8, n.int32, n.NamedUniTuple(n.float32, len(Rounding._fields), Rounding)),
+        *(table, table, counter, n.int32[::1]),
+        *(n.int32[:, ::1], n.int32[::1], n.float32[::1]),
+        *(counter, counter if dark else n.none),
+        n.float32[:, :, ::1] if preview else n.none,
+        getattr(n, kind)[:, :, ::1] if kind else n.none,
     )
-    return compile_kernel(pass_strips, signature, nogil=True, error_model="numpy")
+    return compile_kernel(pass_bands, signature, nogil=True, error_model="numpy", _nrt=False)
+
+
+@functools.cache
+def compile_finish(quality: bool) -> Callable[..., None]:
+    """Compile (or load from the cache) :func:`finish_lines`."""
+    n = numba.types
+    counters = n.uint16[:, :, ::1]
+    signature = n.void(
+        *(n.Array(n.uint8, 1, "C", readonly=True), n.int64, counters, counters, n.uint8[:, ::1]),
+        *(n.uint32[::1], n.uint32[::1], n.uint8[:, :, ::1] if quality else n.none),
+    )
+    return compile_kernel(finish_lines, signature, nogil=True, error_model="numpy", _nrt=False)

@@ -1,29 +1,41 @@
-// The kernels of the CUDA backend: the fused pixel pass, and what the PCA needs before its gemm.
+// The fused pixel pass: each raw pixel is read once, and everything that is asked for is made of it.
 //
-// Compiled with NVRTC when the engine is armed, once for the raw type (RAW). The same file also runs
-// on the CPU in the tests, through tests/compute/host_shim. docs/compute.md states the semantics;
-// pipeline/compute/tables.py makes the arrays. Compiled without contraction to fused multiply-adds,
-// so that every product and sum rounds as on the CPU.
-//
-// Layout everywhere: (lines, bands, samples), C order; consecutive threads take consecutive samples.
-
-#ifndef RAW
-#define RAW unsigned short
-#endif
-#ifndef TILE
-#define TILE 128  // threads of a block, samples side by side; a multiple of STRIP
-#endif
-#ifndef NOT_A_NUMBER
-#define NOT_A_NUMBER __int_as_float(0x7fffffff)
-#endif
-#define STRIP 4  // lines worked on together: those of one row of the finest preview
+// docs/compute.md states the semantics; pipeline/compute/tables.py makes the tables. Compiled without
+// contraction to fused multiply-adds and without flushing to zero, so that every product and sum
+// rounds as on the CPU. Knows raw_pixels.h.
 
 enum Kind { NONE = 0, INT16 = 1, UINT16 = 2, FLOAT32 = 3 };
 
-// Stores one reflectance; returns 1 when it was clipped to the limits of its type.
-__device__ inline unsigned store(void *out, long long at, float v, int kind)
+#define SCALE 10000.0f
+#define ROUNDER 12582912.0f  // 1.5 · 2²³: added to |x| < 2²², it leaves rint(x) in the low bits
+#define STRIPS 4             // most strips that a thread works on for one row of the tables
+#define LINES (STRIPS * STRIP)
+#define QUADS (SPAN / 4)
+
+// What a pass is armed for; cuda_pass.py has the same fields. Tables are (bands, samples).
+struct Pass {
+    const unsigned char *raw;     // lines of pitch bytes
+    const float *black, *gain;    // black is finite; gain is NaN where a pixel gives nothing itself
+    const int *place;             // row of fix for pixels of the bad-pixel map, else −1
+    const int *fix;               // (rows, 4): band, sample, good bands below and above, or −1
+    const float *weight;          // (rows,) of the band above
+    const unsigned char *planes;  // (3, samples)
+    void *out;                    // (lines, bands, samples) of kind
+    float *sums;                  // (strips, bands, cells)
+    unsigned *totals;             // (tiles, 2, most lines): saturated, below dark
+    unsigned *clipped;            // (tiles, strip groups)
+    unsigned char *quality;       // (lines, 6, samples)
+    // 0 before and after each launch:
+    unsigned *bright, *dim;       // (strips, STRIP, samples)
+    unsigned *tickets, *cutting;  // (tiles, strip groups)
+    long long pitch;
+    int bands, samples, most_lines, strips_each, bands_each, fixes, level, dark, kind, preview, mask;
+};
+
+// Stores one reflectance that may be NaN; returns 1 when it was clipped to the limits of its type.
+__device__ inline unsigned store_one(void *out, long long at, float v, int kind)
 {
-    const float x = v * 10000.0f;
+    const float x = v * SCALE;
     const bool known = x == x;
     if (kind == INT16) {
         const float y = x > 32767.0f ? 32767.0f : x < -32767.0f ? -32767.0f : x;
@@ -40,203 +52,273 @@ __device__ inline unsigned store(void *out, long long at, float v, int kind)
     return 0;
 }
 
-// Correction, counts and preview sums of strips strip_first … strip_first + gridDim.y − 1.
-//
-// grid: x tiles of samples, y strips, z groups of bands_each bands.
-// bright, dim: counters (lines, samples), zeroed before. sums: (strips, bands, cells), every cell of
-// these strips is written. clipped: one counter, zeroed before.
-extern "C" __global__ void pass_pixels(
-    const RAW *__restrict__ raw, const unsigned char *__restrict__ valid,
-    const float *__restrict__ black, const float *__restrict__ gain, void *__restrict__ out,
-    unsigned *__restrict__ bright, unsigned *__restrict__ dim, float *__restrict__ sums,
-    unsigned *__restrict__ clipped, int lines, int bands, int samples, int strip_first, int phase,
-    int bands_each, int level, int dark, int kind, int preview)
+// Stores the reflectances of VECTOR samples, as what stands for an invalid one where a bit of gone is
+// set. Returns how many were clipped.
+__device__ inline unsigned store_vector(const Pass &p, long long row, int sample,
+                                        const float (&v)[VECTOR], unsigned gone)
 {
-    // two tiles in turn: one barrier for each band is enough
-    __shared__ float tile[2][TILE];
-    const int t = threadIdx.x;
-    const int s = blockIdx.x * TILE + t;
-    const int k = strip_first + blockIdx.y;
-    const int first_band = blockIdx.z * bands_each;
-    const int last_band = first_band + bands_each < bands ? first_band + bands_each : bands;
-    const int start = k * STRIP - phase;
-    const int cells = (samples + STRIP - 1) / STRIP;
-    unsigned hit[STRIP] = {0}, low[STRIP] = {0}, cut = 0;
+    unsigned value[VECTOR], cut = 0;
+    if (p.kind == INT16) {
+        float most = 0.0f;
+        UNROLL
+        for (int i = 0; i < VECTOR; ++i) {
+            const float x = v[i] * SCALE;
+            most = fmaxf(most, fabsf(x));
+            value[i] = __float_as_uint(fminf(fmaxf(x, -32767.0f), 32767.0f) + ROUNDER);
+        }
+        if (most >= 32767.5f) {
+            UNROLL
+            for (int i = 0; i < VECTOR; ++i)
+                cut += fabsf(v[i] * SCALE) >= 32767.5f;
+        }
+    } else if (p.kind == UINT16) {
+        float most = 0.0f, least = 0.0f;
+        UNROLL
+        for (int i = 0; i < VECTOR; ++i) {
+            const float x = v[i] * SCALE;
+            most = fmaxf(most, x);
+            least = fminf(least, x);
+            value[i] = __float_as_uint(fmaxf(fminf(x, 65534.0f), 0.0f) + ROUNDER);
+        }
+        if (most > 65534.5f || least < -0.5f) {
+            UNROLL
+            for (int i = 0; i < VECTOR; ++i)
+                cut += v[i] * SCALE < -0.5f || v[i] * SCALE > 65534.5f;
+        }
+    } else {
+        float kept[VECTOR];
+        UNROLL
+        for (int i = 0; i < VECTOR; ++i)
+            kept[i] = gone >> i & 1 ? NOT_A_NUMBER : v[i];
+        store_row((float *)p.out + row, sample, p.samples, kept);
+        return 0;
+    }
+    if (gone) {
+        UNROLL
+        for (int i = 0; i < VECTOR; ++i)
+            value[i] = gone >> i & 1 ? (p.kind == INT16 ? 0x8000u : 0xffffu) : value[i];
+    }
+    store_row((unsigned short *)p.out + row, sample, p.samples, value);
+    return cut;
+}
 
-    for (int b = first_band; b < last_band; ++b) {
-        float total = 0.0f;
-        if (s < samples) {
-            const float black_here = black[(long long)b * samples + s];
-            const float gain_here = gain[(long long)b * samples + s];
+// The value of a bad pixel from its neighbours along the spectrum, linear in the band number.
+__device__ inline float mended(const Pass &p, const unsigned char *line, int row, int sample)
+{
+    const long long low = (long long)p.fix[4 * row + 2] * p.samples + sample;
+    const long long high = (long long)p.fix[4 * row + 3] * p.samples + sample;
+    const float v = ((float)count_at(line, low) - p.black[low]) * p.gain[low];
+    const float w = ((float)count_at(line, high) - p.black[high]) * p.gain[high];
+    return v + (w - v) * p.weight[row];
+}
+
+// Adds 1 to the byte of each of VECTOR samples that is so and that counts.
+template <typename Test>
+__device__ inline void tally(unsigned *to, const unsigned (&counted)[VECTOR / 4], Test is_so)
+{
+    UNROLL
+    for (int w = 0; w < VECTOR / 4; ++w) {
+        unsigned four = 0;
+        UNROLL
+        for (int i = 0; i < 4; ++i)
+            four |= (unsigned)is_so(4 * w + i) << 8 * i;
+        if (four & counted[w])
+            atomicAdd(to + w, four & counted[w]);
+    }
+}
+
+// A tile's part of the quality mask and of the totals of lines, by the last block that worked on it;
+// leaves the counters at 0 for the next launch. A warp takes a line at a time.
+__device__ inline void finish_tile(const Pass &p, const unsigned char *valid, int lines, int phase,
+                                   int first_strip)
+{
+    const int lane = threadIdx.x % WARP, first = blockIdx.x * SPAN;
+    const int last = smaller(first + SPAN, p.samples);
+    const int end = smaller((first_strip + p.strips_each) * STRIP - phase, lines);
+    for (int n = first_strip * STRIP - phase + (int)threadIdx.x / WARP; n < end;
+         n += THREADS / WARP) {
+        if (n < 0)
+            continue;
+        const bool ok = valid[n];
+        unsigned bright = 0, dim = 0;
+        for (int s = first + lane; s < last; s += WARP) {
+            const long long at = (long long)(n + phase) * p.samples + s;
+            const unsigned hit = atomicExch(&p.bright[at], 0u), low = atomicExch(&p.dim[at], 0u);
+            bright += hit;
+            dim += low;
+            if (!p.mask)
+                continue;
+            unsigned char *to = p.quality + (long long)n * 6 * p.samples + s;
+            to[0] = (unsigned char)(hit < 255 ? hit : 255);
+            to[1 * p.samples] = ok ? p.planes[s] : 0;
+            to[2 * p.samples] = (unsigned char)(low < 255 ? low : 255);
+            to[3 * p.samples] = ok ? p.planes[p.samples + s] : 0;
+            to[4 * p.samples] = ok ? p.planes[2 * p.samples + s] : 0;
+            to[5 * p.samples] = (unsigned char)(ok ? 0 : p.bands < 255 ? p.bands : 255);
+        }
+        bright = warp_sum(bright);
+        dim = warp_sum(dim);
+        if (lane == 0) {
+            unsigned *to = p.totals + (long long)blockIdx.x * 2 * p.most_lines + n;
+            to[0] = bright;
+            to[p.most_lines] = dim;
+        }
+    }
+}
+
+// One block: a tile of SPAN samples, strips_each strips of STRIP lines, bands_each bands.
+//
+// grid: x tiles, y groups of strips, z groups of bands. A thread has VECTOR samples of every ROWS-th
+// band; it reads the tables once for all its strips. Counters of a block are bytes (bands_each is
+// less than 256), four samples to a word; the last block of a tile and group of strips finishes it.
+extern "C" __global__ void __launch_bounds__(THREADS, 3)
+    pass_pixels(const Pass p, const unsigned char *valid, int lines, int strips, int phase)
+{
+    __shared__ unsigned share[2 * LINES * QUADS];  // kind, line, four samples
+    __shared__ unsigned share_cut, share_last;
+    const int t = threadIdx.x, lane = t % LANES;
+    const int s = blockIdx.x * SPAN + lane * VECTOR;
+    const int first_strip = blockIdx.y * p.strips_each;
+    const int end_strip = smaller(first_strip + p.strips_each, strips);
+    const int end_band = smaller((blockIdx.z + 1) * p.bands_each, p.bands);
+    const int cells = (p.samples + STRIP - 1) / STRIP;
+    unsigned cut = 0;
+
+    for (int i = t; i < 2 * LINES * QUADS; i += THREADS)
+        share[i] = 0;
+    if (t == 0)
+        share_cut = 0;
+    __syncthreads();
+
+    for (int b = blockIdx.z * p.bands_each + t / LANES; b < end_band && s < p.samples; b += ROWS) {
+        const long long row = (long long)b * p.samples;
+        float black[VECTOR], gain[VECTOR];
+        load_row(p.black + row, s, p.samples, 0.0f, black);
+        load_row(p.gain + row, s, p.samples, 0.0f, gain);
+        unsigned gone = 0, mend = 0, counted[VECTOR / 4] = {0x01010101u, 0x01010101u};
+        UNROLL
+        for (int i = 0; i < VECTOR; ++i) {
+            const bool ok = gain[i] == gain[i];
+            gone |= (unsigned)!ok << i;
+            gain[i] = ok ? gain[i] : 0.0f;
+            KEEP(gain[i]);
+            if (!ALIGNED && s + i >= p.samples)
+                counted[i / 4] &= ~(1u << 8 * (i % 4));
+        }
+        if (p.fixes)
+            for (unsigned left = gone; left; left &= left - 1) {
+                const int i = __ffs(left) - 1;
+                const int bad = p.place[row + s + i];
+                const unsigned byte = bad < 0 ? 0 : 1u << 8 * (i % 4);
+                counted[0] &= i < 4 ? ~byte : ~0u;
+                counted[1] &= i < 4 ? ~0u : ~byte;
+                mend |= (unsigned)(bad >= 0 && p.fix[4 * bad + 2] >= 0) << i;
+            }
+        for (int k = first_strip; k < end_strip; ++k) {
+            const int start = k * STRIP - phase;
+            Words raw[STRIP];
+            unsigned char alive[STRIP];
+            UNROLL
+            for (int j = 0; j < STRIP; ++j) {  // all loads before the first use; any line will do
+                const int n = start + j < 0 ? 0 : smaller(start + j, lines - 1);
+                raw[j] = fetch(p.raw + n * p.pitch, row + s);
+                alive[j] = __ldg(valid + n);
+            }
+            float cell[2] = {0.0f, 0.0f};
+            UNROLL
             for (int j = 0; j < STRIP; ++j) {
                 const int n = start + j;
                 if (n < 0 || n >= lines)
                     continue;
-                const long long at = ((long long)n * bands + b) * samples + s;
-                if (!valid[n]) {
-                    store(out, at, NOT_A_NUMBER, kind);
+                const long long line = (long long)n * p.bands * p.samples + row;
+                float v[VECTOR];
+                if (!alive[j]) {
+                    UNROLL
+                    for (int i = 0; i < VECTOR; ++i)
+                        v[i] = 0.0f;
+                    if (p.kind)
+                        store_vector(p, line, s, v, 0xffu);
                     continue;
                 }
-                const RAW count = raw[at];
-                hit[j] += level >= 0 && (int)count >= level;
-                low[j] += dark && (float)count < black_here;
-                const float v = ((float)count - black_here) * gain_here;
-                total += v == v ? v : 0.0f;
-                cut += store(out, at, v, kind);
+                int most = 0;
+                float least = 0.0f;
+                UNROLL
+                for (int i = 0; i < VECTOR; ++i) {
+                    const int count = count_of(raw[j], i, row + s);
+                    const float above = (float)count - black[i];
+                    most = larger(most, count);
+                    least = fminf(least, above);
+                    v[i] = above * gain[i];
+                }
+                unsigned *to = share + ((k - first_strip) * STRIP + j) * QUADS + lane * (VECTOR / 4);
+                if (most >= p.level && p.level >= 0)
+                    tally(to, counted, [&](int i) {
+                        return count_of(raw[j], i, row + s) >= p.level;
+                    });
+                if (least < 0.0f && p.dark)
+                    tally(to + LINES * QUADS, counted, [&](int i) {
+                        return (float)count_of(raw[j], i, row + s) < black[i];
+                    });
+                if (p.kind)
+                    cut += store_vector(p, line, s, v, gone);
+                cell[0] += (v[0] + v[1]) + (v[2] + v[3]);
+                cell[1] += (v[4] + v[5]) + (v[6] + v[7]);
+            }
+            for (unsigned left = mend; left; left &= left - 1) {
+                const int i = __ffs(left) - 1, bad = p.place[row + s + i];
+                for (int n = start < 0 ? 0 : start; n < smaller(start + STRIP, lines); ++n) {
+                    if (!valid[n])
+                        continue;
+                    const float v = mended(p, p.raw + n * p.pitch, bad, s + i);
+                    cut += store_one(p.out, ((long long)n * p.bands + b) * p.samples + s + i, v,
+                                     p.kind);
+                    cell[0] += i < 4 && v == v ? v : 0.0f;
+                    cell[1] += i >= 4 && v == v ? v : 0.0f;
+                }
+            }
+            if (p.preview) {
+                float *to = p.sums + ((long long)k * p.bands + b) * cells + s / STRIP;
+                if constexpr (ALIGNED) {
+                    __stcs((float2 *)to, make_float2(cell[0], cell[1]));
+                } else {
+                    to[0] = cell[0];
+                    if (s + STRIP < p.samples)
+                        to[1] = cell[1];
+                }
             }
         }
-        if (preview) {
-            float *row = tile[b & 1];
-            row[t] = total;
-            __syncthreads();
-            if (t % STRIP == 0 && s < samples) {
-                float cell = row[t];
-                for (int j = 1; j < STRIP; ++j)
-                    cell += row[t + j];  // beyond the last sample these are 0
-                sums[((long long)k * bands + b) * cells + s / STRIP] = cell;
-            }
-        }
     }
-    if (s < samples)
-        for (int j = 0; j < STRIP; ++j) {
-            const long long at = (long long)(start + j) * samples + s;
-            if (hit[j])
-                atomicAdd(&bright[at], hit[j]);
-            if (low[j])
-                atomicAdd(&dim[at], low[j]);
-        }
-    if (cut)
-        atomicAdd(clipped, cut);
-}
 
-// Bad pixels, after pass_pixels: they count as nothing else and take their neighbours' value.
-//
-// grid: x over the rows of fix (band, sample, band below, band above), y lines line_first ….
-extern "C" __global__ void replace_bad(
-    const RAW *__restrict__ raw, const unsigned char *__restrict__ valid,
-    const float *__restrict__ black, const float *__restrict__ gain, void *__restrict__ out,
-    unsigned *__restrict__ bright, unsigned *__restrict__ dim, float *__restrict__ sums,
-    unsigned *__restrict__ clipped, const int *__restrict__ fix, const float *__restrict__ weight,
-    int fixes, int bands, int samples, int line_first, int phase, int level, int dark, int kind,
-    int preview)
-{
-    const int i = blockIdx.x * TILE + threadIdx.x;
-    const int n = line_first + blockIdx.y;
-    if (i >= fixes || !valid[n])
-        return;
-    const int b = fix[4 * i], s = fix[4 * i + 1], below = fix[4 * i + 2], above = fix[4 * i + 3];
-    const RAW *line = raw + (long long)n * bands * samples;
-    const long long here = (long long)b * samples + s;
-    const unsigned less_one = 0xffffffffu;
-    if (level >= 0 && (int)line[here] >= level)
-        atomicAdd(&bright[(long long)n * samples + s], less_one);
-    if (dark && (float)line[here] < black[here])
-        atomicAdd(&dim[(long long)n * samples + s], less_one);
-    if (below < 0)
-        return;
-    const long long lo = (long long)below * samples + s, hi = (long long)above * samples + s;
-    const float v = ((float)line[lo] - black[lo]) * gain[lo];
-    const float w = ((float)line[hi] - black[hi]) * gain[hi];
-    const float mended = v + (w - v) * weight[i];
-    if (store(out, (long long)n * bands * samples + here, mended, kind))
-        atomicAdd(clipped, 1u);
-    if (preview) {
-        const int cells = (samples + STRIP - 1) / STRIP;
-        const int k = (n + phase) / STRIP;
-        atomicAdd(&sums[((long long)k * bands + b) * cells + s / STRIP], mended);
-    }
-}
-
-// The quality mask (lines, 6, samples) and the totals of lines, from the counters.
-//
-// grid: x tiles of samples, y lines line_first …. saturated, below: (lines,), zeroed before.
-extern "C" __global__ void finish_lines(
-    const unsigned char *__restrict__ valid, const unsigned *__restrict__ bright,
-    const unsigned *__restrict__ dim, const unsigned char *__restrict__ planes,
-    unsigned char *__restrict__ quality, unsigned *__restrict__ saturated,
-    unsigned *__restrict__ below, int bands, int samples, int line_first, int mask)
-{
-    __shared__ unsigned share[2][TILE];
-    const int t = threadIdx.x;
-    const int s = blockIdx.x * TILE + t;
-    const int n = line_first + blockIdx.y;
-    const bool inside = s < samples;
-    const unsigned hit = inside ? bright[(long long)n * samples + s] : 0;
-    const unsigned low = inside ? dim[(long long)n * samples + s] : 0;
-    if (mask && inside) {
-        unsigned char *to = quality + (long long)n * 6 * samples + s;
-        const bool ok = valid[n];
-        to[0] = hit < 255 ? hit : 255;
-        to[1 * samples] = ok ? planes[s] : 0;
-        to[2 * samples] = low < 255 ? low : 255;
-        to[3 * samples] = ok ? planes[samples + s] : 0;
-        to[4 * samples] = ok ? planes[2 * samples + s] : 0;
-        to[5 * samples] = ok ? 0 : bands < 255 ? bands : 255;
-    }
-    share[0][t] = hit;
-    share[1][t] = low;
+    cut = warp_sum(cut);
+    if (t % WARP == 0 && cut)
+        atomicAdd(&share_cut, cut);
     __syncthreads();
-    if (t < 2) {
-        unsigned total = 0;
-        for (int j = 0; j < TILE; ++j)
-            total += share[t][j];
-        if (total)
-            atomicAdd(t ? &below[n] : &saturated[n], total);
+    for (int i = t; i < 2 * LINES * QUADS; i += THREADS) {
+        const unsigned four = share[i];
+        if (!four)
+            continue;
+        const int line = first_strip * STRIP + i / QUADS % LINES;
+        unsigned *to = (i < LINES * QUADS ? p.bright : p.dim) + (long long)line * p.samples +
+                       blockIdx.x * SPAN + i % QUADS * 4;
+        UNROLL
+        for (int j = 0; j < 4; ++j)
+            if (four >> 8 * j & 255u)
+                atomicAdd(to + j, four >> 8 * j & 255u);
     }
-}
-
-// Counts of chosen lines as float32, each every-th sample: x (chosen, bands, width).
-//
-// grid: x tiles of width, y bands, z chosen lines.
-extern "C" __global__ void widen(
-    const RAW *__restrict__ kept, const int *__restrict__ chosen, float *__restrict__ x, int bands,
-    int samples, int width, int every)
-{
-    const int s = blockIdx.x * TILE + threadIdx.x;
-    const int b = blockIdx.y, n = blockIdx.z;
-    if (s < width)
-        x[((long long)n * bands + b) * width + s] =
-            (float)kept[((long long)chosen[n] * bands + b) * samples + (long long)s * every];
-}
-
-// Bad pixels in x, after widen: the counts of their neighbours along the spectrum.
-//
-// grid: x over the rows of fix, y chosen lines.
-extern "C" __global__ void mend(
-    float *__restrict__ x, const int *__restrict__ fix, const float *__restrict__ weight, int fixes,
-    int bands, int width, int every)
-{
-    const int i = blockIdx.x * TILE + threadIdx.x;
-    if (i >= fixes)
+    const long long cellar = (long long)blockIdx.x * gridDim.y + blockIdx.y;
+    if (t == 0 && share_cut)
+        atomicAdd(&p.cutting[cellar], share_cut);
+    __threadfence();  // what was counted here is seen before the ticket is taken
+    __syncthreads();
+    if (t == 0)
+        share_last = atomicAdd(&p.tickets[cellar], 1u) == gridDim.z - 1;
+    __syncthreads();
+    if (!share_last)
         return;
-    const int b = fix[4 * i], s = fix[4 * i + 1], below = fix[4 * i + 2], above = fix[4 * i + 3];
-    if (below < 0 || s % every)
-        return;
-    float *spectrum = x + (long long)blockIdx.y * bands * width + s / every;
-    const float v = spectrum[(long long)below * width];
-    const float w = spectrum[(long long)above * width];
-    spectrum[(long long)b * width] = v + (w - v) * weight[i];
-}
-
-// Subtracts a spectrum from each in x; one with a count at or above level becomes 0 and is not
-// counted in used (zeroed before).
-//
-// grid: x tiles of width, y chosen lines.
-extern "C" __global__ void centre(
-    float *__restrict__ x, const float *__restrict__ shift, unsigned *__restrict__ used, int bands,
-    int width, float level)
-{
-    const int s = blockIdx.x * TILE + threadIdx.x;
-    if (s >= width)
-        return;
-    float *spectrum = x + (long long)blockIdx.y * bands * width + s;
-    bool ok = true;
-    for (int b = 0; b < bands; ++b)
-        ok = ok && spectrum[(long long)b * width] < level;
-    for (int b = 0; b < bands; ++b) {
-        const long long at = (long long)b * width;
-        spectrum[at] = ok ? spectrum[at] - shift[b] : 0.0f;
+    __threadfence();
+    finish_tile(p, valid, lines, phase, first_strip);
+    if (t == 0) {
+        p.clipped[cellar] = atomicExch(&p.cutting[cellar], 0u);
+        p.tickets[cellar] = 0;
     }
-    if (ok)
-        atomicAdd(used, 1u);
 }

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError
+from pipeline.layout import PixelFormat
 from pipeline.reflectance import IGNORE, Correction
 
 ReflectanceType = Literal["int16", "uint16", "float32"]
@@ -32,9 +33,12 @@ LOW_SIGNAL: Final = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class PassPlan:
-    """What one pixel pass is armed for. ``preview_factor``: samples (and lines) to a cell; 0: none.
+    """What one pixel pass is armed for.
 
-    The other attributes are those of :class:`pipeline.stages.stage.EnginePlan`.
+    ``preview_factor``: samples (and lines) to a cell; 0: none. ``packed``: the format of blocks
+    that come as the camera packed them, uint8 (lines, bytes of a line); blocks of counts
+    (lines, bands, samples) may come as well. The other attributes are those of
+    :class:`pipeline.stages.stage.EnginePlan`.
     """
 
     bands: int
@@ -47,6 +51,7 @@ class PassPlan:
     reflectance: ReflectanceType | None = None
     quality: bool = True
     preview_factor: int = 0
+    packed: PixelFormat | None = None
 
     @property
     def cells(self) -> int:

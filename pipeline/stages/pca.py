@@ -8,12 +8,17 @@ quantised scores. Knows NumPy and the compute interface; the file layout is the 
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.compute.interface import Backend, GroupMath
+from pipeline.compute.interface import Backend, GroupMath, Moments
+from pipeline.compute.unpack import unpack
 from pipeline.errors import ConfigError
 from pipeline.stages.stage import BlockResult, EnginePlan, PcaGroup
 
@@ -24,6 +29,11 @@ STEP: Final = 0.5
 #: Spectra learned from per group: this many, or 16 for each band if that is more.
 LEARN: Final = 8192
 LEARN_PER_BAND: Final = 16
+#: Groups that arrive while the eigenvectors of one are found.
+BEHIND: Final = 2
+
+#: Mean (B,), basis (K, B) and the number of spectra they were learned from.
+Basis = tuple[NDArray[np.float32], NDArray[np.float32], int]
 
 
 def learning_lines(
@@ -45,6 +55,22 @@ def learning_lines(
     return lines, max(1, len(lines) * samples // (2 * enough))
 
 
+@dataclass(slots=True)
+class _Group:
+    """A group of lines on its way."""
+
+    place: int  # among the groups that the backend keeps
+    first_line: int
+    lines: int = 0
+    shift: NDArray[np.float64] | None = None  # None: no line is valid
+    valid: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    chosen: tuple[NDArray[np.intp], int] = field(default_factory=lambda: (np.zeros(0, np.intp), 1))
+    learned: Future[Basis] | None = None
+    # once its scores are being made:
+    wait: Callable[[], NDArray[np.float32]] | None = None
+    scores: NDArray[np.int16] = field(default_factory=lambda: np.zeros((0, 0, 0), np.int16))
+
+
 class PcaStage:
     """Takes ``raw`` and ``valid``, yields ``pca groups``.
 
@@ -52,6 +78,9 @@ class PcaStage:
     pixel's count is first replaced from its neighbours along the spectrum. A component whose scores
     would leave int16 is stored with a basis vector 2, 4, 8 … times as long, so that no score is
     ever clipped and one step serves the whole capture.
+
+    Eigenvectors are found by threads of the host while the next ``BEHIND`` groups arrive; then the
+    group, which is kept meanwhile, is projected on the basis that is its own.
     """
 
     name = "pca"
@@ -70,82 +99,141 @@ class PcaStage:
         self._group_lines = plan.pca.block_lines
         self._level = plan.saturation_level if plan.saturation_level > 0 else math.inf
         self._math: GroupMath | None = None
-        self._kept = 0  # lines of the group so far
-        self._first_line = 0
-        self._shift: NDArray[np.float64] | None = None
+        self._host: ThreadPoolExecutor | None = None
+        self._group = _Group(0, 0)
+        self._learning: deque[_Group] = deque()
+        self._due: deque[list[_Group]] = deque()  # a list for each block under way
+        self._scores: list[NDArray[np.int16]] = []
+        self._handed = 0
 
     def arm(self, backend: Backend) -> None:
-        """Make the group's memory and the scores of as many groups as one block can finish."""
-        plan, group, k = self._plan, self._group_lines, self._components
-        self._math = backend.group_math(plan.pass_plan(), group)
-        self._valid = np.zeros(group, np.bool_)
-        self._projected = np.empty((group, k, plan.samples), np.float32)
-        self._scores = np.empty((plan.block_lines + group, k, plan.samples), np.int16)
-        self._used = 0  # lines of scores handed out with this block
+        """Make the memory of the groups, and of the scores of all that can be under way."""
+        plan, lines, k = self._plan, self._group_lines, self._components
+        self._math = backend.group_math(plan.pass_plan(), lines, BEHIND + 1, k)
+        self._host = ThreadPoolExecutor(BEHIND, thread_name_prefix="eigenvectors")
+        self._valid = np.zeros((BEHIND + 1, lines), np.bool_)
+        # of the blocks under way, of the one whose result is in use; at the end all that is left
+        count = max((plan.block_lines // lines + 1) * (backend.depth + 1), BEHIND + 1)
+        scores = np.zeros((count, lines, k, plan.samples), np.int16)
+        backend.pin(scores.reshape(-1).view(np.uint8).data)
+        self._scores = list(scores)
 
-    def process(self, raw: NDArray[Any], valid: NDArray[np.bool_], result: BlockResult) -> None:
-        """Keep the block's lines; groups that are complete go into ``result.pca``."""
-        assert self._math is not None, "process before arm"
-        self._used = 0
+    def begin(self, raw: NDArray[Any], valid: NDArray[np.bool_]) -> None:
+        """Keep the block's lines; a group that is complete sets off, one before it goes on."""
+        assert self._math is not None, "begin before arm"
+        due: list[_Group] = []
         done = 0
         while done < len(raw):
-            take = min(self._group_lines - self._kept, len(raw) - done)
-            self._math.put(done, take, self._kept)
+            group = self._group
+            take = min(self._group_lines - group.lines, len(raw) - done)
+            self._math.put(group.place, done, take, group.lines)
             part = valid[done : done + take]
-            self._valid[self._kept : self._kept + take] = part
-            if self._shift is None and part.any():
-                self._shift = raw[done + int(part.argmax())].mean(axis=1, dtype=np.float64)
-            self._kept += take
+            self._valid[group.place, group.lines : group.lines + take] = part
+            if group.shift is None and part.any():
+                group.shift = self._mean_spectrum(raw[done + int(part.argmax())])
+            group.lines += take
             done += take
-            if self._kept == self._group_lines:
-                result.pca.append(self._finish_group())
+            if group.lines == self._group_lines:
+                self._set_off()
+                if len(self._learning) > BEHIND:
+                    due.append(self._project(self._learning.popleft()))
+        self._due.append(due)
+
+    def process(self, raw: NDArray[Any], valid: NDArray[np.bool_], result: BlockResult) -> None:
+        """Hand on the groups whose scores the block set off, in ``result.pca``."""
+        result.pca += [self._finished(group) for group in self._due.popleft()]
 
     def finish(self, result: BlockResult) -> None:
-        """Store the last group, with the lines there are."""
-        self._used = 0
-        if self._kept:
-            result.pca.append(self._finish_group())
+        """Hand on what is left: complete groups, and the last one with the lines there are."""
+        if self._group.lines:
+            self._set_off()
+        while self._learning:
+            result.pca.append(self._finished(self._project(self._learning.popleft())))
 
-    def _finish_group(self) -> PcaGroup:
-        math_, lines = self._math, self._kept
-        assert math_ is not None
-        mean, basis, pixels = self._learn(self._valid[:lines])
-        projected = self._projected[:lines]
-        math_.project(lines, mean, basis, projected)
-        projected[~self._valid[:lines]] = 0
-        largest = np.maximum(projected.max(axis=(0, 2)), -projected.min(axis=(0, 2)))
-        # powers of two, so that lengthening a basis vector is exact in float32
-        room = np.maximum(largest / np.float32(STEP * 32767), 1)
-        longer = np.exp2(np.ceil(np.log2(room))).astype(np.float32)
-        projected *= (1 / (STEP * longer)).astype(np.float32)[:, None]
-        scores = self._scores[self._used : self._used + lines]
-        np.rint(projected, out=projected)
-        np.copyto(scores, projected, casting="unsafe")
-        basis *= longer[:, None]
-        group = PcaGroup(self._first_line, lines, mean, basis, scores, STEP, pixels)
-        self._used += lines
-        self._first_line += lines
-        self._kept = 0
-        self._shift = None
+    def close(self) -> None:
+        """End the threads."""
+        if self._host is not None:
+            self._host.shutdown(cancel_futures=True)
+
+    def _mean_spectrum(self, line: NDArray[Any]) -> NDArray[np.float64]:
+        """Give the mean counts of a line, (bands,)."""
+        plan = self._plan
+        if plan.packed is not None and line.ndim == 1:
+            counts = unpack(line, plan.packed, plan.bands * plan.samples)
+            line = counts.reshape(plan.bands, plan.samples)
+        return np.asarray(line.mean(axis=1, dtype=np.float64))
+
+    def _set_off(self) -> None:
+        """Have the eigenvectors of the group that is kept found, and begin the next group."""
+        assert self._math is not None
+        assert self._host is not None
+        group, plan = self._group, self._plan
+        group.valid = self._valid[group.place, : group.lines]
+        if group.shift is not None:
+            group.chosen = learning_lines(np.flatnonzero(group.valid), plan.samples, plan.bands)
+            moments = self._math.learn(group.place, *group.chosen, self._level, group.shift)
+            group.learned = self._host.submit(find_basis, moments, group.shift, self._components)
+        self._learning.append(group)
+        self._group = _Group((group.place + 1) % (BEHIND + 1), group.first_line + group.lines)
+
+    def _project(self, group: _Group) -> _Group:
+        """Begin to make the scores of a group."""
+        assert self._math is not None
+        if group.learned is None or group.shift is None:  # every line is lost
+            return group
+        mean, basis, pixels = group.learned.result()
+        if not pixels:  # every spectrum is saturated: learn from them after all
+            moments = self._math.learn(group.place, *group.chosen, math.inf, group.shift)
+            mean, basis, pixels = find_basis(moments, group.shift, self._components)
+            group.learned = Future()
+            group.learned.set_result((mean, basis, pixels))
+        group.scores = self._scores[self._handed % len(self._scores)][: group.lines]
+        self._handed += 1
+        group.wait = self._math.project(
+            group.place, group.lines, group.valid, mean, basis, STEP, group.scores
+        )
         return group
 
-    def _learn(
-        self, valid: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
-        """Give mean (B,), basis (K, B) and the number of spectra they were learned from."""
-        assert self._math is not None
-        bands = self._plan.bands
-        basis = np.zeros((self._components, bands), np.float32)
-        if self._shift is None:  # every line of the group is lost
-            return np.zeros(bands, np.float32), basis, 0
-        lines, every = learning_lines(np.flatnonzero(valid), self._plan.samples, bands)
-        pixels, first, second = self._math.moments(lines, every, self._level, self._shift)
-        if not pixels:
-            pixels, first, second = self._math.moments(lines, every, math.inf, self._shift)
-        about = first / pixels
-        covariance = second / pixels - np.outer(about, about)
-        vectors = np.linalg.eigh(covariance)[1][:, : -self._components - 1 : -1].T
-        # the sign is free: let the largest weight be positive, so that pictures stay alike
-        peak = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=1)[:, None], axis=1)
-        basis[:] = vectors * np.where(peak < 0, -1, 1)
-        return (self._shift + about).astype(np.float32), basis, pixels
+    def _finished(self, group: _Group) -> PcaGroup:
+        """Wait for the scores of a group."""
+        plan, k = self._plan, self._components
+        first, lines = group.first_line, group.lines
+        if group.learned is None or group.wait is None:
+            shape = (lines, k, plan.samples)
+            nothing = np.zeros(plan.bands, np.float32), np.zeros((k, plan.bands), np.float32)
+            return PcaGroup(first, lines, *nothing, np.zeros(shape, np.int16), STEP, 0)
+        mean, basis, pixels = group.learned.result()
+        basis = basis * group.wait()[:, None]
+        return PcaGroup(first, lines, mean, basis, group.scores, STEP, pixels)
+
+
+def find_basis(
+    moments: Callable[[], Moments], shift: NDArray[np.float64], components: int
+) -> Basis:
+    """Find the strongest eigenvectors of a covariance, in float64.
+
+    Parameters
+    ----------
+    moments : callable
+        Gives the number of spectra, Σ x and Σ x·xᵀ about the shift.
+    shift : (B,)
+    components : K
+
+    Returns
+    -------
+    mean : ndarray of float32, (B,)
+    basis : ndarray of float32, (K, B)
+        Orthonormal, strongest first; 0 without spectra.
+    pixels : int
+        Spectra learned from.
+    """
+    pixels, first, second = moments()
+    if not pixels:
+        return shift.astype(np.float32), np.zeros((components, len(shift)), np.float32), 0
+    about = first / pixels
+    covariance = second / pixels - np.outer(about, about)
+    vectors = np.linalg.eigh(covariance)[1][:, : -components - 1 : -1].T
+    # the sign is free: let the largest weight be positive, so that pictures stay alike
+    peak = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=1)[:, None], axis=1)
+    basis = vectors * np.where(peak < 0, -1, 1)
+    return (shift + about).astype(np.float32), basis.astype(np.float32), pixels

@@ -6,6 +6,7 @@ interface; the arithmetic is the backend's.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,7 @@ class PixelPassStage:
         self._line = 0
         self._operation: PixelPass | None = None
         self._bad = np.zeros(0, np.uint32)
+        self._phases: deque[int] = deque()  # of the blocks under way
 
     def arm(self, backend: Backend) -> None:
         """Make the outputs and compile the kernel."""
@@ -70,14 +72,20 @@ class PixelPassStage:
         self._bad = np.full(plan.block_lines, pass_tables(plan).bad, np.uint32)
         self._bad_of_block = self._bad.copy()
 
-    def process(self, raw: NDArray[Any], valid: NDArray[np.bool_], result: BlockResult) -> None:
-        """Run the fused kernel on the block."""
-        operation, plan, lines = self._operation, self._plan, len(raw)
-        assert operation is not None, "process before arm"
+    def begin(self, raw: NDArray[Any], valid: NDArray[np.bool_]) -> None:
+        """Start the fused kernel on the block."""
+        assert self._operation is not None, "begin before arm"
         phase = self._line % self._factor if self._factor else 0
-        self._line += lines
-        result.clipped = operation.run(valid, phase)
-        out = operation.outputs
+        self._line += len(raw)
+        self._phases.append(phase)
+        self._operation.start(valid, phase)
+
+    def process(self, raw: NDArray[Any], valid: NDArray[np.bool_], result: BlockResult) -> None:
+        """Wait for the kernel, and hand on what it made of the block."""
+        plan, lines = self._plan, len(raw)
+        assert self._operation is not None, "process before arm"
+        phase = self._phases.popleft()
+        out, result.clipped = self._operation.wait()
         result.saturated = out.saturated[:lines]
         result.below_dark = out.below_dark[:lines]
         result.bad = np.multiply(self._bad[:lines], valid, out=self._bad_of_block[:lines])
@@ -94,3 +102,6 @@ class PixelPassStage:
 
     def finish(self, result: BlockResult) -> None:
         """Nothing is held back."""
+
+    def close(self) -> None:
+        """Nothing to give back."""

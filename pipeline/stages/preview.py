@@ -7,14 +7,15 @@ finished preview by :mod:`pipeline.stages.thumbnail`. Knows NumPy and the stage 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.compute.cells import mean_of_cells
 from pipeline.compute.interface import Backend
 from pipeline.compute.tables import pass_tables
-from pipeline.reflectance import IGNORE, SCALE
 from pipeline.stages.stage import BlockResult, EnginePlan
 from pipeline.stages.thumbnail import thumbnail_jpeg
 
@@ -66,10 +67,27 @@ class PreviewStage:
         tables = pass_tables(plan.pass_plan(preview_factor=factor))
         dtype = np.dtype(np.float32 if plan.correction is None else np.int16)
         rows = (plan.block_lines + factor - 2) // factor + 1
-        weight = tables.cells
+        weight, finest = tables.cells, shares(tables.cells)
+        mean = mean_of_cells(dtype)
+        self._jobs: list[tuple[NDArray[np.float32], int, NDArray[Any]]] = []
+
+        def at_once(
+            sums: NDArray[np.float32], share: NDArray[np.float32], lines: int, out: NDArray[Any]
+        ) -> None:
+            mean(sums, share, lines, 0, len(sums), out)
+
+        def together(first: int, last: int, thread: int) -> int:
+            for sums, lines, out in self._jobs:
+                mean(sums, finest, lines, first, last, out)
+            return 0
+
+        def run_jobs() -> None:
+            backend.each(together, len(finest))
+
+        self._run_jobs = run_jobs
         self._levels = []
         for _ in self._factors:
-            self._levels.append(_Level(weight, rows, dtype))
+            self._levels.append(_Level(weight, rows, dtype, at_once))
             weight = _halve(weight)
             rows = rows // 2 + 1
 
@@ -79,12 +97,42 @@ class PreviewStage:
         factor = self._factors[-1]
         finest = self._levels[0]
         for row, (sums, lines) in enumerate(zip(taken.sums, taken.pixels, strict=True)):
+            complete = (row + 1) * factor <= taken.phase + len(raw)
+            if complete and not finest.begun:  # all of it is in this block: no need to gather it
+                self._jobs.append((sums, int(lines), finest.rows[finest.stored]))
+                finest.stored += 1
+                self._hand_on(0, sums, int(lines))
+                continue
             finest.add(sums, int(lines))
-            if (row + 1) * factor <= taken.phase + len(raw):
+            if complete:
                 self._complete(0)
             else:
                 finest.begun = True
+        if self._jobs:  # one round of the threads for all rows
+            self._run_jobs()
+            self._jobs.clear()
         self._collect(result)
+        result.begun = self.begun
+
+    def begun(self) -> NDArray[Any] | None:
+        """Give the row of ``preview`` that is being gathered: the mean of the lines it has so far.
+
+        Returns
+        -------
+        ndarray, (1, bands, samples), or None
+            None while there is no line in it. Of the dtype of the finished rows; its own memory.
+        """
+        if not any(state.begun for state in self._levels):
+            return None
+        finest, *coarser = self._levels
+        sums, lines = finest.sums, finest.lines
+        for state in coarser:  # each holds what is complete of the finer one, and no more
+            sums = state.sums + _halve(sums)
+            lines += state.lines
+        last = self._levels[-1]
+        row = np.empty((1, *sums.shape), last.rows.dtype)
+        last.mean(sums, lines, row[0])
+        return row
 
     def finish(self, result: BlockResult) -> None:
         """Complete the rows that have begun, with the lines there are."""
@@ -94,17 +142,21 @@ class PreviewStage:
         self._collect(result)
 
     def _complete(self, level: int) -> None:
-        """Store the row that is gathered in a level, and hand its sums on to the next."""
+        """Store the row that is gathered in a level, hand its sums on to the next."""
         state = self._levels[level]
         state.store()
+        self._hand_on(level, state.sums, state.lines)
+        state.clear()
+
+    def _hand_on(self, level: int, sums: NDArray[np.float32], lines: int) -> None:
+        """Add a complete row of a level to the next coarser one."""
         if level + 1 < len(self._levels):
             coarser = self._levels[level + 1]
-            coarser.add(_halve(state.sums), state.lines)
+            coarser.add(_halve(sums), lines)
             coarser.halves += 1
             coarser.begun = True
             if coarser.halves == 2:
                 self._complete(level + 1)
-        state.clear()
 
     def _collect(self, result: BlockResult) -> None:
         for number, state in zip(reversed(range(len(self._levels))), self._levels, strict=True):
@@ -116,15 +168,21 @@ class PreviewStage:
 class _Level:
     """One level: the row being gathered, and the rows stored since they were last collected."""
 
-    def __init__(self, weight: NDArray[np.float32], rows: int, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self,
+        weight: NDArray[np.float32],
+        rows: int,
+        dtype: np.dtype[Any],
+        mean: Callable[[NDArray[np.float32], NDArray[np.float32], int, NDArray[Any]], None],
+    ) -> None:
         self.sums = np.zeros(weight.shape, np.float32)
         self.lines = 0  # valid ones in the sums
         self.halves = 0  # rows of the finer level in the sums
         self.begun = False
         self.rows = np.empty((rows, *weight.shape), dtype)
         self.stored = 0
-        self._weight = weight  # valid pixels of a cell in one line
-        self._mean = np.empty(weight.shape, np.float32)
+        self._share = shares(weight)
+        self._mean = mean
 
     def add(self, sums: NDArray[np.float32], lines: int) -> None:
         """Add sums of cells over so many valid lines."""
@@ -133,25 +191,24 @@ class _Level:
 
     def store(self) -> None:
         """Put the mean of the gathered row behind the rows already stored."""
-        mean = np.multiply(self._weight, self.lines, out=self._mean)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            np.divide(self.sums, mean, out=mean)
-        row = self.rows[self.stored]
-        if row.dtype == np.float32:
-            row[:] = mean
-        else:
-            unknown = np.isnan(mean)
-            mean *= SCALE
-            np.clip(np.rint(mean, out=mean), -32767, 32767, out=mean)
-            mean[unknown] = IGNORE
-            row[:] = mean
+        self.mean(self.sums, self.lines, self.rows[self.stored])
         self.stored += 1
+
+    def mean(self, sums: NDArray[np.float32], lines: int, row: NDArray[Any]) -> None:
+        """Write the mean of cells over so many valid lines into a row."""
+        self._mean(sums, self._share, lines, row)
 
     def clear(self) -> None:
         """Begin the next row."""
         self.sums[:] = 0
         self.lines = self.halves = 0
         self.begun = False
+
+
+def shares(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give one over the valid pixels of each cell in one line; infinite where there is none."""
+    with np.errstate(divide="ignore"):
+        return np.ascontiguousarray(np.float32(1) / weight)
 
 
 def _halve(cells: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,9 +8,9 @@ cameras.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from pipeline.compute.interface import Backend
 from pipeline.compute.tables import PassPlan, ReflectanceType
 from pipeline.config import PcaConfig
 from pipeline.errors import ConfigError
+from pipeline.layout import PixelFormat
 from pipeline.reflectance import Correction
 
 #: Order of the planes of the quality mask (``band names`` of ``Exploration/quality.envi``).
@@ -55,6 +56,8 @@ class EnginePlan:
         Threads of the CPU backend; 0 chooses.
     backend : {"auto", "cpu", "cuda"}
         Where to compute; ``auto`` takes the GPU where there is one.
+    packed : PixelFormat, optional
+        Blocks may also come as the camera packed them, in this format (``lsb`` or ``gige``).
 
     Raises
     ------
@@ -76,6 +79,7 @@ class EnginePlan:
     pca: PcaConfig | None = None
     threads: int = 0
     backend: Literal["auto", "cpu", "cuda"] = "auto"
+    packed: PixelFormat | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype))
@@ -97,6 +101,13 @@ class EnginePlan:
                 f"bad_pixels: found (bands, samples) = {self.bad_pixels.shape}, "
                 f"the camera delivers {shape}"
             )
+        if self.packed is not None and (
+            self.packed.packing == "none" or self.packed.dtype != self.dtype
+        ):
+            raise ConfigError(
+                f"packed: found {self.packed.name} for pixels of {self.dtype}, allowed are packed "
+                "formats of that type"
+            )
         if self.pca is not None and self.pca.components > self.bands:
             raise ConfigError(
                 f"[pipeline.pca] components: found {self.pca.components}, "
@@ -116,7 +127,14 @@ class EnginePlan:
             reflectance=self.reflectance,
             quality=self.quality,
             preview_factor=preview_factor,
+            packed=self.packed,
         )
+
+    @property
+    def line_bytes(self) -> int:
+        """Bytes of a line as the camera packed it, or of its counts where it did not."""
+        pixels = self.bands * self.samples
+        return self.packed.packed_bytes(pixels) if self.packed else pixels * self.dtype.itemsize
 
 
 @dataclass(slots=True)
@@ -168,6 +186,9 @@ class BlockResult:
         Rows finished by this block, of ``preview`` (level 0) and ``preview_<level>``: int16
         reflectance × 10000 (−32768: nothing valid), or float32 mean counts (NaN likewise).
     pca : list of PcaGroup
+    begun : callable, optional
+        Gives the row of ``preview`` that is not finished yet, with the mean of the lines that are
+        in it by now, (1, bands, preview samples), or None; may be called until the next block.
     """
 
     first_line: int
@@ -180,6 +201,7 @@ class BlockResult:
     quality: NDArray[np.uint8] | None = None
     previews: list[tuple[int, NDArray[Any]]] = field(default_factory=list)
     pca: list[PcaGroup] = field(default_factory=list)
+    begun: Callable[[], NDArray[Any] | None] = lambda: None
     #: What stages hand on to later ones within a block, by the name they declared.
     between: dict[str, Any] = field(default_factory=dict)
 
@@ -200,10 +222,28 @@ class Stage(Protocol):
         """Make all memory and compile what must be compiled."""
 
     def process(self, raw: NDArray[Any], valid: NDArray[np.bool_], result: BlockResult) -> None:
-        """Take one block, (lines, bands, samples) with (lines,) ``valid``; add to ``result``."""
+        """Take one block, (lines, bands, samples) with (lines,) ``valid``; add to ``result``.
+
+        Where the engine is armed for packed blocks, ``raw`` may be one: uint8, (lines, bytes).
+        """
 
     def finish(self, result: BlockResult) -> None:
         """Flush what was held back; no block follows."""
+
+
+@runtime_checkable
+class EarlyStage(Stage, Protocol):
+    """A stage whose work can be under way for several blocks at once.
+
+    ``begin`` is called for each block in order, as soon as it is loaded; ``process`` later, in the
+    same order, when its result is wanted.
+    """
+
+    def begin(self, raw: NDArray[Any], valid: NDArray[np.bool_]) -> None:
+        """Start what can be started on the block loaded last; ``raw`` stays until ``process``."""
+
+    def close(self) -> None:
+        """Give threads back; may be called twice."""
 
 
 def check_chain(given: Iterable[str], stages: Sequence[Stage], wanted: Iterable[str]) -> None:

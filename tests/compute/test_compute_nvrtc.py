@@ -1,4 +1,4 @@
-"""The .cu file compiles with NVRTC for every architecture this NVRTC knows, from sm_75 on.
+"""The .cu files compile with NVRTC for every architecture this NVRTC knows, from sm_75 on.
 
 NVRTC needs no GPU: it comes as a wheel (nvidia-cuda-nvrtc) and is called through ctypes.
 """
@@ -12,8 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.compute.cuda import RAW_TYPES, SOURCE, compile_options
+from pipeline.compute.cuda_device import KERNELS, RAW_TYPES, compile_options, source
 from pipeline.errors import DeviceError
+from pipeline.layout import PIXEL_FORMATS, PixelFormat
+
+OLDEST = 75
+#: Raw type, packing, and a width with and without whole vectors.
+VARIANTS = [
+    *((code, None, samples) for code in sorted(RAW_TYPES) for samples in (1024, 1023)),
+    *(
+        ("u2", PIXEL_FORMATS[name], samples)
+        for name in ("Mono10p", "Mono12p", "Mono10Packed", "Mono12Packed")
+        for samples in (640, 641)
+    ),
+]
 
 
 class Nvrtc:
@@ -29,12 +41,12 @@ class Nvrtc:
         assert self._dll.nvrtcGetNumSupportedArchs(ctypes.byref(count)) == 0
         found = (ctypes.c_int * count.value)()
         assert self._dll.nvrtcGetSupportedArchs(found) == 0
-        return list(found)
+        return [number for number in found if number >= OLDEST]
 
-    def compile(self, source: str, options: tuple[str, ...]) -> bytes:
-        """Give the PTX, or fail with the compiler's own log."""
+    def compile(self, source: str, options: tuple[str, ...], *, binary: bool = False) -> bytes:
+        """Give PTX or machine code, or fail with the compiler's own log."""
         program = ctypes.c_void_p()
-        name = SOURCE.name.encode()
+        name = b"swath.cu"
         create = self._dll.nvrtcCreateProgram
         assert create(ctypes.byref(program), source.encode(), name, 0, None, None) == 0
         try:
@@ -43,7 +55,7 @@ class Nvrtc:
             log = self._text(program, "ProgramLog")
             assert status == 0, log.decode()
             assert log.strip(b"\0\n ") == b"", f"{options}: {log.decode()}"
-            return self._text(program, "PTX")
+            return self._text(program, "CUBIN" if binary else "PTX")
         finally:
             self._dll.nvrtcDestroyProgram(ctypes.byref(program))
 
@@ -71,24 +83,43 @@ def nvrtc() -> Nvrtc:
     return Nvrtc(found[0])
 
 
+def check(ptx: bytes, what: str) -> None:
+    for name in KERNELS:
+        assert f".entry {name}(".encode() in ptx, f"{what}: {name} is missing"
+    assert b"fma" not in ptx, f"{what}: a product and a sum were contracted"
+    assert b".ftz" not in ptx, f"{what}: small numbers are flushed to zero"
+
+
 def test_the_kernels_compile_for_every_architecture(nvrtc: Nvrtc) -> None:
-    source = SOURCE.read_text("utf-8")
-    architectures = [number for number in nvrtc.architectures() if number >= 75]
-    assert architectures, "this NVRTC knows nothing from sm_75 on"
-    options = compile_options(np.dtype("u2"))
+    architectures = nvrtc.architectures()
+    assert architectures, f"this NVRTC knows nothing from sm_{OLDEST} on"
+    options = compile_options(np.dtype("u2"), 1024)
     for number in architectures:
-        ptx = nvrtc.compile(source, (*options, f"--gpu-architecture=compute_{number}"))
-        for name in ("pass_pixels", "replace_bad", "finish_lines", "widen", "mend", "centre"):
-            assert f".entry {name}(".encode() in ptx, f"sm_{number}: {name} is missing"
-        assert b"fma" not in ptx, f"sm_{number}: a product and a sum were contracted"
+        ptx = nvrtc.compile(source(), (*options, f"--gpu-architecture=compute_{number}"))
+        check(ptx, f"sm_{number}")
 
 
-@pytest.mark.parametrize("code", sorted(RAW_TYPES))
-def test_the_kernels_compile_for_every_raw_type(nvrtc: Nvrtc, code: str) -> None:
-    options = (*compile_options(np.dtype(code)), "--gpu-architecture=compute_80")
-    assert b".entry pass_pixels(" in nvrtc.compile(SOURCE.read_text("utf-8"), options)
+@pytest.mark.parametrize("number", [75, 90])
+def test_the_kernels_become_machine_code(nvrtc: Nvrtc, number: int) -> None:
+    if number not in nvrtc.architectures():
+        pytest.skip(f"this NVRTC does not know sm_{number} any more")
+    options = (*compile_options(np.dtype("u2"), 1024), f"--gpu-architecture=sm_{number}")
+    assert nvrtc.compile(source(), options, binary=True)[:4] == b"\x7fELF"
+
+
+@pytest.mark.parametrize(("code", "packed", "samples"), VARIANTS)
+def test_the_kernels_compile_for_every_raw_type_packing_and_width(
+    nvrtc: Nvrtc, code: str, packed: PixelFormat | None, samples: int
+) -> None:
+    architectures = nvrtc.architectures()
+    for number in {architectures[0], 90 if 90 in architectures else architectures[-1]}:
+        options = compile_options(np.dtype(code), samples, packed)
+        ptx = nvrtc.compile(source(), (*options, f"--gpu-architecture=compute_{number}"))
+        check(ptx, f"{code}, {packed}, {samples} samples, sm_{number}")
 
 
 def test_a_raw_type_without_kernels_is_refused_by_name() -> None:
     with pytest.raises(DeviceError, match="found raw pixels of float64, allowed are uint8"):
-        compile_options(np.dtype("f8"))
+        compile_options(np.dtype("f8"), 640)
+    with pytest.raises(DeviceError, match="found packed pixels of 10 bits for uint8"):
+        compile_options(np.dtype("u1"), 640, PIXEL_FORMATS["Mono10p"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.compute import Backend, PassPlan, cpu, cuda
+from pipeline.compute import Backend, PassPlan, cpu
 from pipeline.compute.cpu import CpuBackend
 from pipeline.compute.cuda import CudaBackend, import_cupy
 from pipeline.compute.interface import make_outputs
@@ -38,7 +38,8 @@ def make_backend(
         if request.param == "cuda":
             made.append(CudaBackend())
         elif request.param == "cuda on the host":
-            made.append(CudaBackend(cupy_on_host.make(tmp_path_factory.getbasetemp())))
+            stand_in = cupy_on_host.make(tmp_path_factory.getbasetemp())
+            made.append(CudaBackend(stand_in, cupy_on_host.SHAPE))
         else:
             made.append(CpuBackend(3 if "3" in request.param else 1, "a test"))
         return made[-1]
@@ -51,7 +52,6 @@ def make_backend(
     elif request.param == "cuda on the host":
         if cupy_on_host.compiler() is None:
             pytest.skip("no g++ here to compile the .cu file for the CPU")
-        monkeypatch.setattr(cuda, "TILE", cupy_on_host.TILE)
     elif request.param == "numpy":
         monkeypatch.setattr(cpu.importlib.util, "find_spec", lambda name: None)
     yield make
@@ -171,16 +171,17 @@ def test_the_pixel_pass_agrees_with_float64(
         phase = int(rng.integers(0, 4))
         operation = backend.pixel_pass(plan)
         backend.load(raw)
-        clipped = operation.run(valid, phase)
-        out, twin = operation.outputs, Twin(raw, valid, plan)
+        operation.start(valid, phase)
+        out, clipped = operation.wait()
+        twin = Twin(raw, valid, plan)
         np.testing.assert_array_equal(out.saturated[:lines], twin.saturated)
         np.testing.assert_array_equal(out.below_dark[:lines], twin.below_dark)
         np.testing.assert_array_equal(out.quality[:lines], twin.quality)
         # bit for bit the same in all backends
         plain = make_outputs(plan)
         strips = -(-(lines + phase) // plan.strip)
-        numpy_pass = cpu.NumpyPass(plan, pass_tables(plan), plain)
-        assert clipped == numpy_pass.strips(raw, valid.view("u1"), 0, strips, phase, 0)
+        numpy_pass = cpu.NumpyPass(plan, pass_tables(plan), plain, CpuBackend(1, "a test"))
+        assert clipped == numpy_pass.strips(raw, valid.view("u1"), 0, strips, phase)
         if kind is not None:
             np.testing.assert_array_equal(out.reflectance[:lines], plain.reflectance[:lines])
         expected = twin.sums(4, phase)
@@ -215,9 +216,10 @@ def test_int16_is_exactly_what_the_formula_in_float32_gives(
     )
     operation = backend.pixel_pass(plan)
     backend.load(raw)
-    clipped = operation.run(np.ones(11, bool), 0)
+    operation.start(np.ones(11, bool), 0)
+    out, clipped = operation.wait()
     want, want_clipped = quantise(apply(raw, corr))
-    np.testing.assert_array_equal(operation.outputs.reflectance, want)
+    np.testing.assert_array_equal(out.reflectance, want)
     assert clipped == want_clipped > 0
 
 
@@ -236,9 +238,9 @@ def test_halves_are_rounded_to_even(backend: Backend) -> None:
     )
     operation = backend.pixel_pass(plan)
     backend.load(raw)
-    operation.run(np.ones(1, bool), 0)
+    operation.start(np.ones(1, bool), 0)
     np.testing.assert_array_equal(
-        operation.outputs.reflectance, quantise(apply(raw, plan.correction))[0]
+        operation.wait()[0].reflectance, quantise(apply(raw, plan.correction))[0]
     )
 
 
@@ -256,8 +258,8 @@ def test_without_references_nothing_is_below_dark_and_previews_are_counts(
     )
     operation = backend.pixel_pass(plan)
     backend.load(raw)
-    operation.run(np.ones(6, bool), 2)
-    out, twin = operation.outputs, Twin(raw, np.ones(6, bool), plan)
+    operation.start(np.ones(6, bool), 2)
+    (out, _), twin = operation.wait(), Twin(raw, np.ones(6, bool), plan)
     assert not out.below_dark.any()
     np.testing.assert_array_equal(out.sums[:2], twin.sums(4, 2))
 
@@ -277,17 +279,17 @@ def test_principal_components_agree_with_float64(
         bad_pixels=bad,
     )
     raw = counts(rng, (lines, bands, samples), "u2")
-    math = backend.group_math(plan, 12)
+    math = backend.group_math(plan, 12, 2, k)
     backend.load(np.ascontiguousarray(raw[:6]))
-    math.put(0, 6, 0)
+    math.put(1, 0, 6, 0)
     backend.load(np.ascontiguousarray(raw[6:]))
-    math.put(1, 3, 6)
+    math.put(1, 1, 3, 6)
     kept = np.concatenate([raw[:6], raw[7:]]).astype("f8")
     for band, sample, low, high in ((5, 3, 4, 6), (0, 7, 1, 1), (22, 9, 21, 21)):
         kept[:, band, sample] = (kept[:, low, sample] + kept[:, high, sample]) / 2
     chosen, shift = np.array([0, 2, 7]), np.full(bands, 1000.0)
     for every, level in ((1, LEVEL), (3, LEVEL), (2, np.inf)):
-        n, first, second = math.moments(chosen, every, level, shift)
+        n, first, second = math.learn(1, chosen, every, level, shift)()
         spectra = kept[chosen][:, :, ::every].transpose(0, 2, 1).reshape(-1, bands)
         spectra = spectra[(spectra < level).all(axis=1)] - 1000
         assert n == len(spectra) > 0
@@ -295,7 +297,16 @@ def test_principal_components_agree_with_float64(
         np.testing.assert_allclose(second, spectra.T @ spectra, rtol=1e-5, atol=1e-6 * second.max())
     mean = rng.uniform(0, 4000, bands).astype("f4")
     basis = np.linalg.qr(rng.normal(size=(bands, k)))[0].T.astype("f4")
-    out = np.empty((9, k, samples), "f4")
-    math.project(9, mean, basis, out)
     want = basis.astype("f8") @ (kept - mean.astype("f8")[:, None])
-    np.testing.assert_allclose(out, want, rtol=1e-5, atol=1e-6 * np.abs(kept).max() * bands**0.5)
+    valid = np.ones(9, bool)
+    valid[4] = False
+    want[4] = 0
+    for step in (0.5, 0.01):
+        out = np.full((9, k, samples), -1, "i2")
+        longer = math.project(1, 9, valid, mean, basis, step, out)()
+        largest = np.abs(want).max(axis=(0, 2)) / step
+        np.testing.assert_array_equal(longer, 2 ** np.ceil(np.log2(np.maximum(largest / 32767, 1))))
+        assert step == 0.5 or longer.max() > 1
+        error = out - want / (step * longer.astype("f8")[:, None])
+        assert np.abs(error).max() < 0.5 + 1e-6 * 65535 * bands**0.5 / step
+        assert not out[4].any()

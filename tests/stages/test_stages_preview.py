@@ -97,6 +97,56 @@ def test_the_pyramid_is_the_mean_of_its_pixels(
             assert np.abs(difference).max() <= 0.51
 
 
+@given(
+    sizes=st.lists(st.integers(1, 11), min_size=1, max_size=12),
+    samples=st.sampled_from([9, 1030, 2051]),
+    corrected=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_the_row_that_has_begun_is_the_mean_of_the_lines_it_has(
+    sizes: list[int], samples: int, corrected: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    raw = rng.integers(0, 4096, (sum(sizes), 2, samples)).astype("u2")
+    valid = rng.random(len(raw)) >= 0.3
+    gain = rng.uniform(1e-4, 4e-4, (2, samples)).astype("f4")
+    corr = Correction(np.full((2, samples), 40.0, "f4"), gain) if corrected else None
+    plan = EnginePlan(
+        bands=2,
+        samples=samples,
+        dtype=raw.dtype,
+        block_lines=max(sizes),
+        saturation_level=4095,
+        correction=corr,
+        backend="cpu",
+        threads=1,
+    )
+    value = raw.astype("f8")
+    if corr is not None:
+        value = (value - corr.black) * corr.gain
+    value[~valid] = np.nan
+    factor = preview_levels(samples)[0]
+    with make_engine(plan) as engine:
+        done = 0
+        for size in sizes:
+            result = engine.process(raw[done : done + size], valid[done : done + size])
+            done += size
+            row, again = result.begun(), result.begun()
+            if done % factor == 0:
+                assert row is None
+                continue
+            assert row is not None
+            assert again is not None
+            np.testing.assert_array_equal(row, again)  # looking changes nothing
+            want = block_means(value[done // factor * factor : done], factor)
+            if corr is None:
+                np.testing.assert_allclose(row, want, rtol=1e-5)
+            else:
+                np.testing.assert_array_equal(row == -32768, np.isnan(want))
+                difference = row - np.where(np.isnan(want), -3.2768, want) * 10000
+                assert np.abs(difference).max() <= 0.51
+
+
 def scene() -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     """A picture in three spectra: red, green and white fields, one lost row."""
     nm = np.linspace(400, 1000, 61)

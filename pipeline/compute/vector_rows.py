@@ -1,0 +1,291 @@
+"""The inner loop of the pixel pass on the CPU, as vector instructions of LLVM.
+
+One numba intrinsic that works on the same row (band) of one to four lines at once: correction,
+counts below dark, preview sums and quantising, each raw pixel read once and everything between kept
+in registers. numba cannot say that arrays do not overlap, so LLVM would not fuse such a loop by
+itself; written with LLVM's own vector types it runs on any processor LLVM knows, with as many
+registers as that has. What limits it is the number of instructions, so a row that needs no care
+(its gains are known, and no count it has leads beyond the limits of the stored type) is spared the
+limits and the search for NaN. Knows numba's lowering and the limits of stored types, nothing of
+strips.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Final
+
+import numba
+from llvmlite import ir
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from pipeline.compute.tables import INVALID, LIMITS
+from pipeline.reflectance import SCALE
+
+#: Samples that are worked on together: first so many at a time, then what is left with fewer.
+WIDTHS: Final = (32, 4, 1)
+#: How far ahead counts are fetched, bytes: processors stop guessing at the end of a page.
+AHEAD: Final = 4096
+LOCALITY: Final = 3
+#: Samples of a preview cell.
+CELL: Final = 4
+#: Added to |x| < 2²², it leaves x, rounded half to even, in the low bits of the float's pattern.
+ROUNDER: Final = 1.5 * 2**23
+
+I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+F32 = ir.FloatType()
+types: Any = numba.types
+
+
+@intrinsic
+def work_on_rows(  # type: ignore[no-untyped-def]
+    typingctx, raw, raw_lines, raw_band, black, gain, dark, low, sums, strip, out, lines, band, care
+):
+    """Work on row ``band`` of some lines.
+
+    Parameters
+    ----------
+    raw : uint8 or uint16 (raw lines, raw bands, samples)
+    raw_lines : tuple of 1 to 4 int64
+    raw_band : int64
+        Where the counts of these lines and this band stand in ``raw``.
+    black, gain : float32 (bands, samples)
+    dark : uint16 (bands, samples)
+        The least counts that are not below black.
+    low : uint16 (lines, samples), or None
+        Gains 1 where a count is below ``dark``.
+    sums : float32 (strips, bands, cells), or None
+        Row ``band`` of ``strip`` gains the corrected values of each 4 neighbours, those that are
+        not a number left out.
+    strip : int64
+    out : int16, uint16 or float32 (lines, bands, samples), or None
+        Where the quantised values go.
+    lines : tuple, of as many
+    band : int64
+    care : True, or None
+        None when no gain of this row is NaN, and no value can leave the limits: then it is faster.
+
+    Returns
+    -------
+    changed : int32
+        Not 0 when a value was changed to the limit of its type, before rounding (with ``care``).
+    brightest : int32
+        Largest count.
+    """
+    signature = types.UniTuple(types.int32, 2)(
+        raw, raw_lines, raw_band, black, gain, dark, low, sums, strip, out, lines, band, care
+    )
+
+    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        return _Rows(context, builder, sig, args).emit()
+
+    return signature, codegen
+
+
+class _Rows:
+    """Emits the instructions of one call."""
+
+    def __init__(self, context: Any, builder: Any, sig: Any, args: Any) -> None:
+        self.context, self.builder, self.sig = context, builder, sig
+        kinds = dict(zip(_NAMES, sig.args, strict=True))
+        values = dict(zip(_NAMES, args, strict=True))
+        self.lines, raw_lines = (
+            [builder.extract_value(values[name], i) for i in range(kinds[name].count)]
+            for name in ("lines", "raw_lines")
+        )
+        self.care = not isinstance(kinds["care"], types.NoneType)
+        raw = context.make_array(kinds["raw"])(context, builder, values["raw"])
+        _, raw_bands, self.samples = cgutils.unpack_tuple(builder, raw.shape)
+        self.raw = [self._row(raw.data, n, raw_bands, values["raw_band"]) for n in raw_lines]
+        self.count_type = ir.IntType(kinds["raw"].dtype.bitwidth)
+        table = context.make_array(kinds["black"])(context, builder, values["black"])
+        bands, _ = cgutils.unpack_tuple(builder, table.shape)
+        self.black, self.gain, self.dark = (
+            self._row(self._data(kinds[name], values[name]), values["band"])
+            for name in ("black", "gain", "dark")
+        )
+        self.sums = self.low = self.out = None
+        self.kind = ""
+        if not isinstance(kinds["sums"], types.NoneType):
+            table = context.make_array(kinds["sums"])(context, builder, values["sums"])
+            _, _, cells = cgutils.unpack_tuple(builder, table.shape)
+            row = builder.add(builder.mul(values["strip"], bands), values["band"])
+            self.sums = self._at(table.data, builder.mul(row, cells))
+        if not isinstance(kinds["low"], types.NoneType):
+            data = self._data(kinds["low"], values["low"])
+            self.low = [self._row(data, n) for n in self.lines]
+        if not isinstance(kinds["out"], types.NoneType):
+            data = self._data(kinds["out"], values["out"])
+            self.out = [self._row(data, n, bands, values["band"]) for n in self.lines]
+            self.kind = str(kinds["out"].dtype)
+
+    def _data(self, kind: Any, value: Any) -> Any:
+        return self.context.make_array(kind)(self.context, self.builder, value).data
+
+    def _at(self, data: Any, index: Any) -> Any:
+        return self.builder.gep(data, [index], inbounds=True)
+
+    def _row(self, data: Any, line: Any, bands: Any = None, band: Any = None) -> Any:
+        """Point at a row: ``data[line, band]``, or ``data[line]``."""
+        builder = self.builder
+        if bands is not None:
+            line = builder.add(builder.mul(line, bands), band)
+        return self._at(data, builder.mul(line, self.samples))
+
+    def emit(self) -> Any:
+        """Whole vectors, then what is left with narrower ones."""
+        builder = self.builder
+        found = []
+        start: Any = I64(0)
+        for width in WIDTHS:
+            stop = builder.and_(self.samples, ir.Constant(I64, -width))
+            changed = self._place(ir.VectorType(I32, width))
+            brightest = self._place(ir.VectorType(self.count_type, width))
+            with cgutils.for_range_slice(builder, start, stop, I64(width), intp=I64) as (i, _):
+                self._step(width, i, changed, brightest)
+            found.append(
+                (
+                    self._reduce("or", builder.load(changed)),
+                    builder.zext(self._reduce("umax", builder.load(brightest)), I32),
+                )
+            )
+            start = stop
+        changed, brightest = found[0]
+        for more, larger in found[1:]:
+            changed = builder.or_(changed, more)
+            is_larger = builder.icmp_unsigned(">", larger, brightest)
+            brightest = builder.select(is_larger, larger, brightest)
+        return cgutils.pack_array(builder, [changed, brightest])
+
+    def _place(self, kind: Any) -> Any:
+        """Make a variable that is 0; set here, too, as the call may stand in a loop."""
+        place = cgutils.alloca_once_value(self.builder, ir.Constant(kind, None))
+        self.builder.store(ir.Constant(kind, None), place)
+        return place
+
+    def _step(self, width: int, i: Any, changed: Any, brightest: Any) -> None:
+        """Work on ``width`` samples of each line."""
+        builder = self.builder
+        floats, words = ir.VectorType(F32, width), ir.VectorType(I16, width)
+        black, gain = (self._load(p, i, floats) for p in (self.black, self.gain))
+        dark = None if self.low is None else self._load(self.dark, i, words)
+        total = None
+        all_changed, largest = builder.load(changed), builder.load(brightest)
+        for n in range(len(self.lines)):
+            if width == WIDTHS[0]:
+                self._prefetch(self.raw[n], i)
+            counts = self._load(self.raw[n], i, ir.VectorType(self.count_type, width))
+            is_larger = builder.icmp_unsigned(">", counts, largest)
+            largest = builder.select(is_larger, counts, largest)
+            value = builder.sitofp(builder.zext(counts, ir.VectorType(I32, width)), floats)
+            if self.low is not None:
+                if self.care:  # black may be beyond all counts
+                    below = builder.fcmp_ordered("<", value, black)
+                else:
+                    as_words = counts if counts.type == words else builder.zext(counts, words)
+                    below = builder.icmp_unsigned("<", as_words, dark)
+                before = self._load(self.low[n], i, words)
+                more = builder.add(before, ir.Constant(words, [1] * width))
+                self._store(builder.select(below, more, before), self.low[n], i)
+            if self.sums is None and self.out is None:
+                continue
+            value = builder.fmul(builder.fsub(value, black), gain)
+            known = builder.fcmp_ordered("ord", value, value) if self.care else None
+            if self.sums is not None:
+                counted = value
+                if known is not None:
+                    counted = builder.select(known, value, ir.Constant(floats, None))
+                total = counted if total is None else builder.fadd(total, counted)
+            if self.out is not None:
+                stored, cut = self._quantise(width, value, known)
+                self._store(stored, self.out[n], i)
+                if cut is not None:
+                    all_changed = builder.or_(all_changed, cut)
+        builder.store(all_changed, changed)
+        builder.store(largest, brightest)
+        if total is not None:
+            self._add_cells(width, total, i)
+
+    def _add_cells(self, width: int, total: Any, i: Any) -> None:
+        """Add the sums of each 4 neighbours to their cells."""
+        builder = self.builder
+        size = width
+        while size > max(width // CELL, 1):
+            halves = (
+                builder.shuffle_vector(
+                    total,
+                    ir.Constant(total.type, ir.Undefined),
+                    ir.Constant(ir.VectorType(I32, size // 2), list(range(odd, size, 2))),
+                )
+                for odd in (0, 1)
+            )
+            total = builder.fadd(*halves)
+            size //= 2
+        cell = builder.udiv(i, I64(CELL))
+        before = self._load(self.sums, cell, total.type)
+        self._store(builder.fadd(before, total), self.sums, cell)
+
+    def _quantise(self, width: int, value: Any, known: Any) -> tuple[Any, Any]:
+        """Give what is stored, and bits that are set where a limit was met."""
+        builder = self.builder
+        if self.kind == "float32":
+            return value, None
+        floats, words = ir.VectorType(F32, width), ir.VectorType(I32, width)
+        scale, least, greatest, rounder = (
+            ir.Constant(floats, [float(x)] * width) for x in (SCALE, *LIMITS[self.kind], ROUNDER)
+        )
+        scaled = builder.fmul(value, scale)
+        if known is None:
+            bits = builder.bitcast(builder.fadd(scaled, rounder), words)
+            return builder.trunc(bits, ir.VectorType(I16, width)), None
+        inside = builder.select(builder.fcmp_ordered(">", scaled, least), scaled, least)
+        inside = builder.select(builder.fcmp_ordered("<", inside, greatest), inside, greatest)
+        cut = builder.xor(builder.bitcast(scaled, words), builder.bitcast(inside, words))
+        bits = builder.bitcast(builder.fadd(inside, rounder), words)
+        stored = builder.trunc(bits, ir.VectorType(I16, width))
+        invalid = ir.Constant(stored.type, [int(INVALID[self.kind])] * width)
+        stored = builder.select(known, stored, invalid)
+        return stored, builder.select(known, cut, ir.Constant(words, None))
+
+    def _prefetch(self, base: Any, i: Any) -> None:
+        """Have counts brought near that are wanted some rows later; beyond the end does no harm."""
+        builder = self.builder
+        ahead = AHEAD * 8 // self.count_type.width
+        at = builder.gep(base, [builder.add(i, I64(ahead))])
+        at = builder.bitcast(at, I8.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [at.type, I32, I32, I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [at, I32(0), I32(LOCALITY), I32(1)])
+
+    def _load(self, base: Any, i: Any, kind: Any) -> Any:
+        builder = self.builder
+        place = builder.bitcast(self._at(base, i), kind.as_pointer())
+        return builder.load(place, align=_bytes(kind.element))
+
+    def _store(self, value: Any, base: Any, i: Any) -> None:
+        builder = self.builder
+        place = builder.bitcast(self._at(base, i), value.type.as_pointer())
+        builder.store(value, place, align=_bytes(value.type.element))
+
+    def _reduce(self, name: str, vector: Any) -> Any:
+        kind = vector.type
+        suffix = f"v{kind.count}i{kind.element.width}"
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(kind.element, [kind]),
+            f"llvm.vector.reduce.{name}.{suffix}",
+        )
+        return self.builder.call(function, [vector])
+
+
+_NAMES: Final = (
+    *("raw", "raw_lines", "raw_band", "black", "gain", "dark"),
+    *("low", "sums", "strip", "out", "lines", "band", "care"),
+)
+
+
+@functools.cache
+def _bytes(kind: Any) -> int:
+    """Bytes of an element: what loads and stores may rely on."""
+    return 4 if isinstance(kind, ir.FloatType) else int(kind.width) // 8

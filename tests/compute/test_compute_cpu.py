@@ -1,0 +1,186 @@
+"""The compiled pixel pass: whole vectors, strips cut short, rows that need care, packed blocks."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.compute import cpu
+from pipeline.compute.cpu import CompiledPca, CpuBackend, CpuPixelPass
+from pipeline.compute.interface import ALIGNMENT, PassOutputs, aligned
+from pipeline.compute.tables import PassPlan, pass_tables
+from pipeline.layout import PIXEL_FORMATS
+from pipeline.reflectance import Correction
+
+sys.path.insert(0, str(Path(__file__).parent / "host_shim"))
+from cuda_cases import assert_equal, counts_of, pack, plan_of
+
+PACKED = ["Mono10p", "Mono12p", "Mono10Packed", "Mono12Packed"]
+
+
+def with_numpy(
+    plan: PassPlan, raw: Any, valid: Any, phase: int, monkeypatch: pytest.MonkeyPatch
+) -> tuple[PassOutputs, int]:
+    """What the plain pass makes of a block."""
+    with monkeypatch.context() as patch:
+        patch.setattr(cpu.importlib.util, "find_spec", lambda name: None)
+        backend = CpuBackend(1, "a test")
+        operation = backend.pixel_pass(plan)
+    assert not operation.compiled
+    return run(backend, operation, raw, valid, phase)
+
+
+def run(
+    backend: CpuBackend, operation: CpuPixelPass, raw: Any, valid: Any, phase: int
+) -> tuple[PassOutputs, int]:
+    backend.load(raw)
+    operation.start(valid, phase)
+    return operation.wait()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("kind", ["int16", "uint16", "float32", None])
+@pytest.mark.parametrize("shape", [(9, 35, 96), (6, 70, 64), (3, 5, 103), (17, 33, 31)])
+def test_it_gives_what_numpy_gives(
+    shape: tuple[int, int, int],
+    kind: Any,
+    threads: int,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines, bands, samples = shape
+    plan = plan_of(rng, shape, reflectance=kind, preview_factor=4 * int(rng.integers(0, 2)))
+    backend = CpuBackend(threads, "a test")
+    operation = backend.pixel_pass(plan)
+    assert operation.compiled
+    for phase in range(4):  # one after another: nothing may be left of the block before
+        raw = counts_of(rng, (lines - phase % 2, bands, samples))
+        valid = rng.random(len(raw)) < (0.7, 1.1)[phase % 2]
+        rows = -(-(len(raw) + phase) // 4) if plan.preview_factor else 0
+        want = with_numpy(plan, raw, valid, phase, monkeypatch)
+        assert_equal(run(backend, operation, raw, valid, phase), want, len(raw), rows)
+    backend.close()
+
+
+@pytest.mark.parametrize("kind", ["int16", "uint16"])
+def test_values_at_the_limits_are_stored_and_counted_in_rows_that_looked_harmless(
+    kind: Any, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = (8, 6, 40)
+    black = np.full(shape[1:], 10.0, "f4")
+    gain = np.full(shape[1:], 3.2767 / 1000, "f4")  # 1010 counts are the limit of int16
+    gain[1] = 3.2767 / 2000
+    gain[2, 7] = np.nan
+    gain[3] = -gain[3]
+    black[4] = 70000
+    black[5] = 0
+    plan = plan_of(
+        rng,
+        shape,
+        correction=Correction(black, gain),
+        bad_pixels=None,
+        reflectance=kind,
+        saturation_level=60000,
+    )
+    backend = CpuBackend(2, "a test")
+    operation = backend.pixel_pass(plan)
+    raw = rng.integers(1000, 1021, shape).astype("u2")
+    raw[4:, :, ::5] = 65535
+    raw[:, 0, 3] = 0
+    valid = np.ones(8, bool)
+    got, clipped = run(backend, operation, raw, valid, 0)
+    assert clipped > 0
+    assert_equal((got, clipped), with_numpy(plan, raw, valid, 0, monkeypatch), 8, 2)
+    raw[:] = 500  # nothing is clipped now where the limits are known beforehand
+    got = run(backend, operation, raw, valid, 0)
+    assert_equal(got, with_numpy(plan, raw, valid, 0, monkeypatch), 8, 2)
+
+
+def test_the_safe_count_is_safe_and_not_far_off(rng: np.random.Generator) -> None:
+    plan = plan_of(rng, (4, 40, 50), bad_pixels=None)
+    tables = pass_tables(plan)
+    tables.gain[np.isnan(tables.gain)] = 1e-3
+    tables.gain[7, 3] = np.nan
+    safe = cpu.safe_counts(tables, "int16")
+    assert safe[7] == -1
+    known = np.flatnonzero(safe >= 0)
+    assert len(known) > 30
+
+    def largest(count: Any) -> Any:
+        return ((count[:, None] - tables.black[known]) * tables.gain[known]).max(axis=1) * 10000
+
+    assert (largest(safe[known]) <= 32767).all()
+    few = safe[known] < 65535
+    assert (largest(safe[known] + 3.0)[few] > 32767).all()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("shape", [(6, 37, 64), (5, 7, 13), (9, 3, 103)])
+def test_packed_blocks_give_what_their_counts_give(
+    name: str,
+    shape: tuple[int, int, int],
+    compiled: bool,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not compiled:
+        monkeypatch.setattr(cpu.importlib.util, "find_spec", lambda name: None)
+    fmt = PIXEL_FORMATS[name]
+    plan = plan_of(rng, shape, fmt.bits, packed=fmt)
+    backend = CpuBackend(2, "a test")
+    operation = backend.pixel_pass(plan)
+    assert operation.compiled == compiled
+    math = backend.group_math(plan, shape[0], 1, 2)
+    raw, valid = counts_of(rng, shape, fmt.bits), np.ones(shape[0], bool)
+    valid[1] = False
+    basis = rng.normal(size=(2, shape[1])).astype("f4")
+    want = with_numpy(plan, raw, valid, 1, monkeypatch)
+    scores = []
+    for block in (pack(raw, fmt), raw):
+        got = run(backend, operation, block, valid, 1)
+        assert_equal(got, want, shape[0], -(-(shape[0] + 1) // 4))
+        math.put(0, 0, shape[0], 0)
+        out = np.empty((shape[0], 2, shape[2]), "i2")
+        math.project(0, shape[0], valid, np.zeros(shape[1], "f4"), basis, 0.5, out)()
+        scores.append(out)
+    np.testing.assert_array_equal(*scores)
+    assert scores[0].any()
+
+
+def test_scores_are_those_of_float64(rng: np.random.Generator) -> None:
+    lines, bands, samples, k = 3, 61, 77, 11
+    plan = plan_of(rng, (lines, bands, samples))
+    backend = CpuBackend(2, "a test")
+    math = backend.group_math(plan, lines, 2, k)
+    assert isinstance(math._loops, CompiledPca)
+    raw = counts_of(rng, (lines, bands, samples))
+    backend.load(raw)
+    math.put(1, 0, lines, 0)
+    bad = pass_tables(plan).fix
+    kept = raw.astype("f8")
+    for i, (band, sample, low, high) in enumerate(bad):
+        if low >= 0:
+            below, above = raw[:, low, sample].astype("f8"), raw[:, high, sample].astype("f8")
+            kept[:, band, sample] = below + (above - below) * pass_tables(plan).fix_weight[i]
+    basis = np.linalg.qr(rng.normal(size=(bands, k)))[0].T.astype("f4")
+    mean = rng.uniform(0, 4000, bands).astype("f4")
+    want = basis.astype("f8") @ (kept - mean.astype("f8")[:, None])
+    out = np.empty((lines, k, samples), "i2")
+    longer = math.project(1, lines, np.ones(lines, bool), mean, basis, 0.5, out)()
+    error = out * (0.5 * longer.astype("f8"))[:, None] - want
+    assert np.abs(error).max() <= 0.25 * longer.max() + 1e-6 * 4095 * bands**0.5
+    backend.close()
+
+
+def test_arrays_for_vectors_begin_at_a_cache_line() -> None:
+    for shape in ((0,), (3,), (5, 7, 11), (400, 1000)):
+        array = aligned(shape, np.dtype("f4"))
+        assert array.shape == shape
+        assert array.flags.c_contiguous
+        assert array.ctypes.data % ALIGNMENT == 0 or not array.size
+        assert not array.any()
