@@ -100,6 +100,19 @@ class ArmedCamera:
             epoch=int(args.get("epoch") or 0),
         )
 
+    def slots(self) -> SlotRing:
+        """Give the ring for the next series.
+
+        A new one where an engine that left without giving them back may still look at some slots.
+        """
+        self.require("series")
+        assert self.ring is not None
+        if self.ring.free < self.ring.count and self.ring.mapped_elsewhere:
+            count, slot_bytes = self.ring.count, self.ring.slot_bytes
+            self.ring.close()
+            self.ring = SlotRing(count, slot_bytes, "swath-driver", populate=True)
+        return self.ring
+
     def frame_ids(self) -> FrameIds:
         """Make the counter of a new series."""
         return FrameIds(self.camera.frame_id_max, self.camera.frame_id_first)
@@ -133,7 +146,7 @@ class ArmedCamera:
 
 
 def block_lines(line_bytes: int, asked: int) -> int:
-    """Lower the lines of a block so that a message stays below ``MAX_MESSAGE``.
+    """Lower the lines of a block so that a message stays below ``MAX_MESSAGE``, to a multiple of 4.
 
     Raises
     ------
@@ -149,7 +162,10 @@ def block_lines(line_bytes: int, asked: int) -> int:
             f"{MAX_MESSAGE - HEADER_ROOM - row_bytes}; binning or a region of interest make it "
             "smaller"
         )
-    return min(asked, most)
+    if asked <= most:
+        return asked
+    # Whole rows of the preview, where there is the choice: none has to be carried over.
+    return most // 4 * 4 if most >= 4 else most
 
 
 def slot_count(

@@ -173,6 +173,22 @@ class Blocks:
         block = self._room()
         return None if block is None else block.pixels[block.lines]
 
+    def places(self) -> NDArray[np.generic] | None:
+        """Give the places of the next lines, (places, bands, samples), as :meth:`row` does one."""
+        if self.row() is None or self._open is None:
+            return None
+        first, last = self._open.lines, self.plan.block_lines
+        if self.plan.target:
+            last = min(last, first + self.plan.target - self.counted)
+        return self._open.pixels[first:last]
+
+    def took_many(self, rows: LedgerRows) -> None:
+        """Count lines in the first of :meth:`places`, all complete, with nothing missing."""
+        assert self._open is not None
+        rows["epoch"] = self.epoch
+        self.counted += len(rows)
+        self._append(self._open, rows)
+
     def took(self, frame: Frame, frame_id: int, missing: int = 0) -> None:
         """Count the frame whose pixels lie in the place that :meth:`row` just gave.
 

@@ -8,13 +8,13 @@ rig file's structures, the messages and the error tree.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import CameraError
-from pipeline.layout import NO_VALUE
+from pipeline.layout import NO_VALUE, LedgerRows
 from pipeline.stream.messages import CameraInfo
 
 
@@ -72,9 +72,10 @@ class Camera(Protocol):
     Every method may raise :class:`~pipeline.errors.CameraError` (or ``ConfigError`` for what the
     rig file asks in vain), and :class:`~pipeline.errors.CameraLostError` when the camera is gone.
 
-    Two more things a camera may have. ``seek(line) -> int``, where the source waits: before each
+    Three more things a camera may have. ``seek(line) -> int``, where the source waits: before each
     ``start``, go to that line of the scene and give its frame id. ``epoch``, an attribute: set
-    before each ``start``, 0 until the camera went away for the first time.
+    before each ``start``, 0 until the camera went away for the first time. ``fetch_many``, where
+    the source waits and has lines at hand: see :class:`Bulk`.
     """
 
     #: Frame ids wrap from ``frame_id_max`` to ``frame_id_first`` (65535 → 1 on GigE); 0: never.
@@ -124,6 +125,32 @@ class Camera(Protocol):
 
     def close(self) -> None:
         """Release the camera; never raises."""
+
+
+@runtime_checkable
+class Bulk(Protocol):
+    """A camera that waits and can give many lines at once, which costs less than one by one."""
+
+    def fetch_many(self, into: NDArray[np.generic]) -> LedgerRows | None:
+        """Copy the next lines, oriented, into the first places of ``into``; never waits.
+
+        Parameters
+        ----------
+        into : ndarray, (places, bands, samples), of the data type that ``open`` announced
+
+        Returns
+        -------
+        LEDGER_DTYPE array or None
+            What the camera says of each line: ``frame_id`` (not wrapped, one after the other,
+            the first one after the last line that was fetched), times, encoder, exposure and
+            temperature. None when the next line has to be taken by ``fetch``: it is not due yet,
+            incomplete, behind a gap, or there is none.
+
+        Raises
+        ------
+        CameraLostError
+            The camera is gone.
+        """
 
 
 def no_reference(name: str) -> CameraError:

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.layout import NO_VALUE, LedgerRows, LineStatus, LossReason, ledger_rows
 
 #: A frame this many ids back is a late or repeated one; one further back means that the camera
@@ -87,6 +90,19 @@ class FrameIds:
         self._raw = frame_id
         self._unwrapped += ahead
         return Step(self._unwrapped, missing=ahead - 1)
+
+    def run(self, frame_ids: NDArray[np.uint64]) -> bool:
+        """Take the ids of frames that came together; False when they do not follow each other.
+
+        Then none of them is taken.
+        """
+        first = int(frame_ids[0])
+        if self._max or first != (first if self._raw is None else self._unwrapped + 1):
+            return False
+        if (np.diff(frame_ids) != 1).any():
+            return False
+        self._raw = self._unwrapped = int(frame_ids[-1])
+        return True
 
 
 @dataclass(slots=True)

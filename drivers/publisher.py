@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -22,11 +19,10 @@ import numpy as np
 
 from drivers.armed import ArmedCamera
 from drivers.blocks import Blocks, Series
-from drivers.camera import Camera, EndOfFrames
-from drivers.cameras import make_camera
+from drivers.camera import Bulk, Camera, EndOfFrames
 from drivers.gaps import restart_gap
 from drivers.process import ProcessWatch
-from pipeline.config import CurveConfig, Rig
+from pipeline.config import Rig
 from pipeline.errors import CameraError, CameraLostError, ConfigError, SwathError
 from pipeline.layout import LossReason
 from pipeline.stream.driver_link import CommandReceived, DriverLink, PeerJoined
@@ -48,79 +44,6 @@ ACKNOWLEDGE_S: Final = 1.0
 #: Time for the last answer to leave, seconds.
 GOODBYE_S: Final = 0.05
 KINDS: Final = ("black", "white", "scan")
-
-
-def run_driver(
-    rig: Rig,
-    endpoint: str,
-    *,
-    base: Path,
-    parent_pid: int | None = None,
-    on_ready: Callable[[str], None] | None = None,
-) -> int:
-    """Drive the rig's camera until a ``quit`` command, a signal or the end of the parent.
-
-    Parameters
-    ----------
-    rig : Rig
-        The rig file.
-    endpoint : str
-        Where the link binds, ``ipc://…`` or ``tcp://…``.
-    base : Path
-        Folder that key files named by relative paths are looked up in.
-    parent_pid : int, optional
-        The process that started this one for a capture: the driver ignores SIGINT, ends with
-        that process, and ends when the engine falls silent for ``[stream] timeout_s``.
-    on_ready : callable, optional
-        Called with the endpoint really bound, once commands can come.
-
-    Returns
-    -------
-    int
-        Exit status: 0 when asked to end, 1 when the parent or engine went away.
-
-    Raises
-    ------
-    SwathError
-        When the camera's package or the endpoint cannot be had.
-    """
-    watch = ProcessWatch(parent_pid)
-    with watch.signals():
-        camera = make_camera(rig)
-        link = DriverLink(
-            endpoint,
-            curve=_located(rig.stream.curve, base),
-            insecure=rig.stream.insecure,
-            driver=rig.camera.driver,
-        )
-        if on_ready is not None:
-            on_ready(link.endpoint)
-        try:
-            return Publisher(camera, rig, link, watch=watch).run()
-        finally:
-            if parent_pid is not None and os.getppid() != parent_pid:
-                _clear_away(link.endpoint)
-
-
-def _clear_away(endpoint: str) -> None:
-    """Remove the private folder of an endpoint, which a parent that was killed left behind."""
-    path = Path(endpoint.removeprefix("ipc://"))
-    if endpoint.startswith("ipc://") and path.parent.name.startswith("swath-"):
-        with contextlib.suppress(OSError):  # not empty: then it is not ours alone
-            path.unlink(missing_ok=True)
-            path.parent.rmdir()
-
-
-def _located(curve: CurveConfig | None, base: Path) -> CurveConfig | None:
-    """Make the paths of key files absolute."""
-    if curve is None:
-        return None
-    return msgspec.structs.replace(
-        curve,
-        key=str(base / curve.key),
-        server=None if curve.server is None else str(base / curve.server),
-        clients=[str(base / client) for client in curve.clients],
-    )
 
 
 class Publisher:
@@ -146,6 +69,7 @@ class Publisher:
         self._link = link
         self._watch = watch or ProcessWatch(None)
         self._armed = ArmedCamera(camera, rig)
+        self._bulk = camera if isinstance(camera, Bulk) else None
         self._series: Series | None = None
         self._polled_s = 0.0
         self._waiting: list[Command] = []
@@ -265,6 +189,8 @@ class Publisher:
         due_s = blocks.due_s()
         timeout_s = TURN_S if due_s is None else min(TURN_S, max(due_s, 0.001))
         try:
+            if self._bulk is not None and not info.open_loop and self._take_many(series):
+                return
             frame = self._camera.fetch(row, timeout_s)
         except EndOfFrames:
             self._stop("source")
@@ -296,6 +222,23 @@ class Publisher:
             blocks.dropped(frame, step.frame_id, step.missing)
         else:
             blocks.took(frame, step.frame_id, step.missing)
+
+    def _take_many(self, series: Series) -> bool:
+        """Take the next lines at once, where there are some; whether there were."""
+        places = series.blocks.places()
+        if self._bulk is None or places is None:
+            return False
+        rows = self._bulk.fetch_many(places)
+        if rows is None:
+            return False
+        if not series.ids.run(rows["frame_id"]):
+            raise CameraError("fetch_many: the frame ids do not follow each other")
+        self._frames += len(rows)
+        if not math.isnan(rows["temperature_c"][-1]):
+            self._temperature_c = float(rows["temperature_c"][-1])
+        series.after_host_time_ns = int(rows["host_time_ns"][-1])
+        series.blocks.took_many(rows)
+        return True
 
     def _drain(self, series: Series) -> None:
         """Bring what is left on its way, then the end; the series is over when that is stored."""
@@ -400,8 +343,7 @@ class Publisher:
 
     def _on_series(self, args: dict[str, Any]) -> dict[str, Any]:
         self._none_running("series")
-        info, ring = self._armed.require("series"), self._armed.ring
-        assert ring is not None
+        info, ring = self._armed.require("series"), self._armed.slots()
         kind = str(args["kind"])
         if kind not in KINDS:
             raise ConfigError(f"series: found kind {kind!r}, allowed are {', '.join(KINDS)}")
@@ -426,7 +368,7 @@ class Publisher:
             self._camera.epoch = plan.epoch
         self._camera.start(kind)
         try:
-            self._link.start(start)
+            self._link.start(start, ring)
         except SwathError:
             self._camera.stop()
             raise

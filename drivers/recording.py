@@ -7,12 +7,14 @@ nothing of cameras and pace.
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.container.fields import STRUCTURE, normalise
 from pipeline.container.header import Header
-from pipeline.layout import LedgerRows, LineStatus, LossReason
+from pipeline.layout import NO_VALUE, LedgerRows, LineStatus, LossReason, ledger_rows
 
 
 class Recording:
@@ -79,9 +81,41 @@ class Recording:
         """Mean lines a second, Hz; None where the ledger does not say."""
         return self.length / self.loop_seconds if self.loop_seconds > 0 else None
 
-    def row(self, line: int) -> np.void | None:
-        """Give the ledger row of a line of the cube; None without a ledger."""
-        return None if self._rows is None else self._rows[line]
+    def frame_id(self, loop: int, line: int) -> int:
+        """Give the frame id of a line of the cube, the loops before it counted."""
+        return self.first_id + loop * self.length + int(self.position[line])
+
+    def plain(self, line: int, most: int) -> int:
+        """Count the lines from ``line`` on, at most so many, that are whole and follow each other.
+
+        Each of them is the next line of the scene after the one before.
+        """
+        end = min(line + most, self.lines)
+        odd = self.lost[line:end] | self.incomplete[line:end]
+        odd[1:] |= np.diff(self.position[line:end]) != 1
+        return int(np.argmax(odd)) if odd.any() else end - line
+
+    def rows(self, loop: int, line: int, count: int) -> LedgerRows:
+        """Make the ledger rows of so many lines of the cube as a camera gives them.
+
+        Host times are those of the recording, later by its length with each loop, or now where it
+        has none; ``line`` and ``epoch`` are left to the driver, so are losses.
+        """
+        rows = ledger_rows(count)
+        base = self.first_id + loop * self.length
+        rows["frame_id"] = base + self.position[line : line + count]
+        rows["host_time_ns"] = time.time_ns()
+        if self._rows is None:
+            return rows
+        own = self._rows[line : line + count]
+        later = loop * round(self.loop_seconds * 1e9)
+        known = own["host_time_ns"] > 0
+        rows["host_time_ns"][known] = own["host_time_ns"][known] + later
+        known = own["device_time_ns"] != NO_VALUE
+        rows["device_time_ns"][known] = own["device_time_ns"][known] + later
+        for name in ("encoder", "exposure_ms", "temperature_c"):
+            rows[name] = own[name]
+        return rows
 
     def _take(self, ledger: LedgerRows, stored: LedgerRows) -> None:
         self._rows = stored

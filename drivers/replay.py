@@ -22,7 +22,7 @@ from pipeline.config import CameraConfig, Rig
 from pipeline.container.header import Header
 from pipeline.container.reader import Container, open_container
 from pipeline.errors import CameraError, ConfigError, ContainerError
-from pipeline.layout import NO_VALUE, envi_code
+from pipeline.layout import LedgerRows, envi_code
 from pipeline.stream.messages import CameraInfo
 
 #: Mapped bytes that are read before their pages are given back.
@@ -58,6 +58,8 @@ class ReplayCamera:
         self._due_s: NDArray[np.float64] | None = None
         self._loop_s = 0.0
         self._read_bytes = 0
+        self._last_id: int | None = None
+        self._temperature_c = self._line_exposure_ms = float("nan")
 
     def open(self) -> CameraInfo:
         """Open the file and say what it holds.
@@ -91,6 +93,8 @@ class ReplayCamera:
         self._map = _mapping(self._raw)
         self._recording = Recording(container.ledger, header.lines, warnings)
         self._pace(warnings)
+        self._temperature_c = _or_nan(header.number("temperature"))
+        self._line_exposure_ms = _or_nan(self._exposure_ms())
         references: list[str] = []
         try:
             references = list(container.references)
@@ -126,7 +130,9 @@ class ReplayCamera:
         loop, position = divmod(max(0, line), recording.length)
         index = int(np.searchsorted(recording.position, position))
         self._next = loop * recording.lines + index
-        return recording.first_id + max(0, line)
+        frame_id = recording.first_id + max(0, line)
+        self._last_id = frame_id - 1
+        return frame_id
 
     def fetch(self, into: NDArray[np.generic] | None, timeout_s: float) -> Frame | None:
         """Wait for the next line; see :meth:`drivers.camera.Camera.fetch`."""
@@ -149,12 +155,39 @@ class ReplayCamera:
             # The same bits in native byte order: neither values nor NaN payloads change.
             np.copyto(into, self._raw[line].T, casting="equiv")
             self._give_back(into.nbytes)
-        return self._frame(recording, loop, line, complete)
+        frame = self._frame(recording, loop, line, complete)
+        self._last_id = frame.frame_id
+        return frame
+
+    def fetch_many(self, into: NDArray[np.generic]) -> LedgerRows | None:
+        """Copy the next lines at once; see :class:`drivers.camera.Bulk`."""
+        recording = self._need()
+        if not self._running or self._raw is None or self._due_s is not None:
+            return None
+        loop, line = divmod(self._next, recording.lines)
+        if self._last_id is None or 0 < self._rig.camera.loops <= loop:
+            return None
+        if recording.frame_id(loop, line) != self._last_id + 1:
+            return None
+        count = recording.plain(line, len(into))
+        if not count:
+            return None
+        # One copy of all lines where the file holds them as the slot does (BIL).
+        lines = self._raw[line : line + count].transpose(0, 2, 1)
+        np.copyto(into[:count], lines, casting="equiv")
+        self._give_back(into[:count].nbytes)
+        rows = recording.rows(loop, line, count)
+        _fill(rows["exposure_ms"], self._line_exposure_ms)
+        _fill(rows["temperature_c"], self._temperature_c)
+        self._next += count
+        self._last_id = recording.frame_id(loop, line + count - 1)
+        return rows
 
     def stop(self) -> None:
         """Stop; the next start plays from the beginning."""
         self._running = False
         self._next = 0
+        self._last_id = None
 
     def shutter(self, closed: bool) -> None:
         """Refuse: a recording has none."""
@@ -241,29 +274,19 @@ class ReplayCamera:
 
     def _frame(self, recording: Recording, loop: int, line: int, complete: bool) -> Frame:
         """Say of a line what the recording says of it."""
-        assert self._header is not None
-        frame = Frame(
-            frame_id=recording.first_id + loop * recording.length + int(recording.position[line]),
-            host_time_ns=time.time_ns(),
-            exposure_ms=_or_nan(self._exposure_ms()),
-            temperature_c=_or_nan(self._header.number("temperature")),
+        rows = recording.rows(loop, line, 1)
+        _fill(rows["exposure_ms"], self._line_exposure_ms)
+        _fill(rows["temperature_c"], self._temperature_c)
+        row = rows[0]
+        return Frame(
+            frame_id=int(row["frame_id"]),
+            host_time_ns=int(row["host_time_ns"]),
+            device_time_ns=int(row["device_time_ns"]),
+            exposure_ms=float(row["exposure_ms"]),
+            temperature_c=float(row["temperature_c"]),
+            encoder=int(row["encoder"]),
             complete=complete,
         )
-        row = recording.row(line)
-        if row is None:
-            return frame
-        later = loop * round(recording.loop_seconds * 1e9)
-        if row["host_time_ns"] > 0:
-            frame.host_time_ns = int(row["host_time_ns"]) + later
-        if row["device_time_ns"] != NO_VALUE:
-            frame.device_time_ns = int(row["device_time_ns"]) + later
-        if row["encoder"] != NO_VALUE:
-            frame.encoder = int(row["encoder"])
-        if np.isfinite(row["exposure_ms"]):
-            frame.exposure_ms = float(row["exposure_ms"])
-        if np.isfinite(row["temperature_c"]):
-            frame.temperature_c = float(row["temperature_c"])
-        return frame
 
     def _exposure_ms(self) -> float | None:
         """Exposure of the recording; the rig file's where the recording does not say."""
@@ -333,6 +356,11 @@ def _mapping(array: NDArray[Any]) -> mmap.mmap | None:
     while isinstance(base, np.ndarray):
         base = base.base
     return base if isinstance(base, mmap.mmap) else None
+
+
+def _fill(column: NDArray[Any], value: float) -> None:
+    """Put a value where the ledger of the recording had none."""
+    column[~np.isfinite(column)] = value
 
 
 def _or_nan(value: float | None) -> float:

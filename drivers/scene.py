@@ -35,6 +35,8 @@ MATERIALS: Final = (
 PANEL_REFLECTANCE: Final = 0.95
 #: Up to so many columns two points are painted for each pixel along each axis, for soft edges.
 _FINE_UP_TO: Final = 768
+#: Beyond so many columns a painted point covers several of them, so that painting takes seconds.
+_POINTS: Final = 2048
 _GOLDEN_ANGLE: Final = np.pi * (3.0 - np.sqrt(5.0))
 _SOIL, _DRY, _MATURE, _YOUNG, _RED, _YELLOW, _BLACK, _GREY, _WATER, _PANEL = range(len(MATERIALS))
 
@@ -57,19 +59,24 @@ class Scene:
     def __init__(self, columns: int, seed: int = 1, kind: str = "shelf") -> None:
         self.columns = columns
         self.kind = kind
+        self._coarse = 1
         if kind == "bars":
             self._abundance = _bars(columns)
         else:
-            self._abundance = _Shelf(columns, seed).paint()
+            self._coarse = -(-columns // _POINTS)
+            self._abundance = _Shelf(-(-columns // self._coarse), seed).paint()
 
     @property
     def lines(self) -> int:
         """Lines until the scene comes again."""
-        return len(self._abundance)
+        return len(self._abundance) * self._coarse
 
     def abundance(self, line: int) -> Float32:
         """Share of each material at each point of a line: (materials, columns)."""
-        return np.asarray(self._abundance[line % self.lines], np.float32)
+        shares = np.asarray(self._abundance[line % self.lines // self._coarse], np.float32)
+        if self._coarse > 1:
+            shares = np.repeat(shares, self._coarse, axis=1)[:, : self.columns]
+        return shares
 
     def reflectance(self, line: int, wavelength: Float64) -> Float64:
         """Give the true reflectance of a line: (wavelengths, columns), 1.0 = 100 %."""

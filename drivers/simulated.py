@@ -22,8 +22,9 @@ from drivers.camera import EXPOSURE, GAIN, RATE, Asked, Frame, no_reference
 from drivers.scene import Float64
 from drivers.sensor import Sensor, View
 from pipeline.config import Rig
-from pipeline.errors import CameraError, CameraLostError
+from pipeline.errors import CameraError, CameraLostError, ConfigError
 from pipeline.layout import envi_code
+from pipeline.slots import available_memory
 from pipeline.stream.messages import CameraInfo
 
 #: Exposures that the camera takes, ms; it rounds them to whole microseconds.
@@ -40,6 +41,8 @@ _SETTABLE: Final = ("ExposureTime", "AcquisitionFrameRate", "Gain")
 _KEYS: Final = {"ExposureTime": EXPOSURE, "AcquisitionFrameRate": RATE, "Gain": GAIN}
 _GAIN_DB: Final = (0.0, 24.0)
 _MIN_FPS: Final = 0.1
+#: Part of the memory that is available which the pool of lines may take: a quarter.
+_POOL_PART: Final = 4
 
 
 class SimulatedCamera:
@@ -48,7 +51,8 @@ class SimulatedCamera:
     The scene starts anew with each scan: frame id n of a scan shows its line n − 1. The stage
     stands still for ``black`` and ``white``, and what the slit sees then is up to the shutter and
     the panel alone. The fault ``unplug_after`` strikes once in the life of the object,
-    ``crash_after`` in epoch 0 only: a new process goes on.
+    ``crash_after`` in epoch 0 only: a new process goes on. With ``pool_lines = n`` a scan shows the
+    scene's first n lines over and over, noise and all, computed before its clock starts.
 
     Attributes
     ----------
@@ -77,6 +81,8 @@ class SimulatedCamera:
         self._produced = 0
         self._start_ns = self._start_utc_ns = self._power_up_ns = 0
         self._period_ns = 0
+        self._pool: NDArray[np.generic] | None = None
+        self._pooled_at = (math.nan, math.nan)
 
     def open(self) -> CameraInfo:
         """Apply the rig file's settings and say what was taken."""
@@ -99,6 +105,7 @@ class SimulatedCamera:
         if camera.pixel_format and self.sensor.format.packing != "none":
             differ["PixelFormat"] = f"asked for {camera.pixel_format}, pixels come unpacked"
         self.sensor.warm()
+        self._fill_pool()
         warnings = []
         if self._rig.scan.trigger != "free":
             warnings.append(
@@ -111,6 +118,8 @@ class SimulatedCamera:
         self._check()
         if kind not in _KINDS:
             raise CameraError(f"start: found {kind!r}, allowed are {', '.join(_KINDS)}")
+        if kind == "scan":
+            self._fill_pool()  # exposure or gain may have been set since it was filled
         self._kind = kind
         self._takes[kind] += 1
         self._buffered.clear()
@@ -204,7 +213,8 @@ class SimulatedCamera:
 
     def truth(self, line: int) -> Float64:
         """Give the true reflectance of line ``line`` (from 0) of a scan: (bands, samples)."""
-        return self.sensor.truth(line)
+        pool = self._rig.camera.pool_lines
+        return self.sensor.truth(line % pool if pool else line)
 
     def _asked(self, name: str) -> Asked:
         """Say how the rig file asks for a feature: by a key of its own, or by its name."""
@@ -216,6 +226,33 @@ class SimulatedCamera:
             raise CameraLostError("camera: the simulated camera was unplugged, open it again")
         if not self._open:
             raise CameraError("camera: the simulated camera is not open")
+
+    def _fill_pool(self) -> None:
+        """Compute the lines that scans deliver in turn, where the rig file asks for that.
+
+        Raises
+        ------
+        ConfigError
+            When they would take too much memory.
+        """
+        count, sensor = self._rig.camera.pool_lines, self.sensor
+        settings = (sensor.exposure_ms, sensor.gain_db)
+        if not count or settings == self._pooled_at:
+            return
+        shape, dtype = (count, sensor.bands, sensor.samples), np.dtype(sensor.format.dtype)
+        if self._pool is None:
+            most = available_memory()
+            needed = math.prod(shape) * dtype.itemsize
+            if most is not None and needed > most // _POOL_PART:
+                raise ConfigError(
+                    f"[camera] pool_lines: found {count}, which take {needed >> 20} MiB, allowed "
+                    f"are {most // _POOL_PART // (needed // count)} (a quarter of the memory)"
+                )
+            self._pool = np.empty(shape, dtype)
+        for line, pixels in enumerate(self._pool):
+            # As of a take before the first one: what is computed anew never has this noise.
+            sensor.expose(pixels, "scene", line, self.temperature(0), _KINDS["scan"] << 32, line)
+        self._pooled_at = settings
 
     def _view(self) -> View:
         """Say what the slit sees."""
@@ -268,9 +305,7 @@ class SimulatedCamera:
         every = self._rig.camera.faults.incomplete_every
         complete = not (scan and every > 0 and (index + 1) % every == 0)
         if into is not None:
-            stream = _KINDS[self._kind] << 32 | self._takes[self._kind]
-            line = index if scan else 0
-            self.sensor.expose(into, self._view(), line, temperature, stream, index)
+            self._expose(index, into, temperature)
             if not complete:
                 into[into.shape[0] // 2 :] = 0
         late = self._ready_ns(index) - self._start_ns
@@ -283,6 +318,16 @@ class SimulatedCamera:
             encoder=index * ENCODER_STEP if scan else 0,
             complete=complete,
         )
+
+    def _expose(self, index: int, into: NDArray[np.generic], temperature: float) -> None:
+        """Put the counts of frame ``index`` into ``into``, from the pool where there is one."""
+        scan = self._kind == "scan"
+        view = self._view()
+        if scan and view == "scene" and self._pool is not None:
+            np.copyto(into, self._pool[index % len(self._pool)])
+            return
+        stream = _KINDS[self._kind] << 32 | self._takes[self._kind]
+        self.sensor.expose(into, view, index if scan else 0, temperature, stream, index)
 
     def _info(self, differ: dict[str, str], warnings: list[str]) -> CameraInfo:
         """Everything the camera says about itself."""

@@ -244,12 +244,11 @@ class _Capture:
         seconds: float,
     ) -> CaptureResult:
         """Move the scan into the file and finish it; the caller keeps what an error leaves."""
-        assert session.ring is not None
         sink = Sink(
             writer,
             engine,
             store=plan.store,
-            ring=session.ring,
+            hurry=plan.info.open_loop,
             acknowledge=session.link.ack,
             warn=self.warn,
             live=live,

@@ -104,6 +104,8 @@ class CameraConfig(Table, frozen=True):
     scene: Literal["shelf", "bars"] = "shelf"
     #: Frames that the camera keeps for a late reader before it loses some; 0: one second's.
     buffer_frames: Count = 0
+    #: Lines that are computed when the scan starts and then delivered in turn; 0: each anew.
+    pool_lines: Count = 0
     faults: Faults = Faults()
 
     def __post_init__(self) -> None:
@@ -144,7 +146,7 @@ class StreamConfig(Table, frozen=True):
 
     endpoint: str = ""
     block_lines: Annotated[int, Meta(ge=1, le=4096)] = 32
-    max_latency_ms: Positive = 50.0
+    max_latency_ms: Positive = 20.0
     buffer_seconds: Positive = 3.0
     gaps: Literal["fill", "skip"] = "fill"
     max_gap_lines: Count = 1000

@@ -50,7 +50,7 @@ class Pace:
         self._window.append((now, lines))
         rate = (lines - before) / (now - then) if now > then else 0.0
         eta = (self._total - lines) / rate if self._total and rate > 0 else None
-        ring = self._session.ring
+        ring = self._session.link.slots
         self._bus.emit(
             Progress(
                 lines=lines,

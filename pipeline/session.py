@@ -158,9 +158,11 @@ class Session:
         self._check_same(info)
         self.gaps = str(value.get("gaps") or self.gaps)
         if self.ring is None:
-            self.ring = SlotRing(
-                *self._ring_size(info, int(value.get("block_lines", 0))), populate=True
-            )
+            # A driver on this host lends its own slots; then these stay without memory, else the
+            # link fetches it before the first block.
+            local = self.endpoint.startswith("ipc://")
+            size = self._ring_size(info, int(value.get("block_lines", 0)))
+            self.ring = SlotRing(*size, populate=not local)
             self.link.ring = self.ring
         return info
 

@@ -2,20 +2,25 @@
 
 One memory map holds all slots (a memfd where the system has it, so that it can be shared with
 another process, and page-aligned, so that a GPU driver can pin it). A slot is free when its last
-owner has released it, whichever thread that is. Knows NumPy and the error tree; nothing of
-cameras, links or sinks.
+owner has released it, whichever thread that is. :class:`MappedRing` is the same memory as another
+process of this host sees it: there the other one says which slot is used. Knows NumPy and the
+error tree; nothing of cameras, links or sinks.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
+import secrets
+import stat
+import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -24,9 +29,87 @@ from pipeline.errors import ConfigError
 
 #: Part of the memory that is available now which a ring may take.
 MEMORY_SHARE = 0.8
+#: Bytes of a ring's token.
+_TOKEN_BYTES: Final = 16
+#: How long to wait for a lock that is held for microseconds only, s.
+_LOCK_S: Final = 0.1
 
 
-class SlotRing:
+class Ring:
+    """What rings of own and of foreign memory have in common; any thread may call its methods.
+
+    Attributes
+    ----------
+    count, slot_bytes : int
+        Number of slots, and bytes of each: a multiple of the page size.
+    on_release : callable or None
+        Called without arguments, by the releasing thread, after a slot became free.
+    """
+
+    def __init__(self, count: int, slot_bytes: int, memory: mmap.mmap) -> None:
+        self.count = count
+        self.slot_bytes = slot_bytes
+        self.on_release: Callable[[], None] | None = None
+        self._map = memory
+        self._changed = threading.Condition(threading.Lock())
+        self._closed = False
+        view = memoryview(memory)
+        self._slots = [
+            Slot(self, i, view[i * slot_bytes : (i + 1) * slot_bytes]) for i in range(count)
+        ]
+        # Last in, first out: the memory used last is the one most likely still in a cache, and
+        # pages that are never needed are never touched.
+        self._free = list(reversed(self._slots))
+
+    @property
+    def free(self) -> int:
+        """Slots that nobody in this process owns."""
+        return len(self._free)
+
+    @property
+    def memory(self) -> memoryview:
+        """All slots, one behind the other; empty when the ring is closed."""
+        return memoryview(b"") if self._closed else memoryview(self._map)[: self._slots_bytes]
+
+    @property
+    def _slots_bytes(self) -> int:
+        return self.count * self.slot_bytes
+
+    @property
+    def mapped_elsewhere(self) -> bool:
+        """Whether another process may look at this memory as at a lender's."""
+        return False
+
+    def close(self) -> None:
+        """Give the memory back; views that are still in use keep it until they go."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._free.clear()
+            self._changed.notify_all()
+        self.on_release = None
+        # Only references are dropped: NumPy holds the object behind a buffer, not the buffer, so
+        # an explicit munmap would pull the memory from under arrays that still look at it.
+        for slot in self._slots:
+            slot.memory = memoryview(b"")
+        del self._map
+
+    def _release(self, slot: Slot) -> None:
+        with self._changed:
+            if slot._owners < 1:
+                raise RuntimeError(f"slot {slot.index} was released more often than owned")
+            slot._owners -= 1
+            if slot._owners or self._closed:
+                return
+            self._free.append(slot)
+            self._changed.notify()
+            notify = self.on_release
+        if notify is not None:
+            notify()
+
+
+class SlotRing(Ring):
     """A fixed number of equal slots in one memory map; all methods may be called by any thread.
 
     Parameters
@@ -42,12 +125,10 @@ class SlotRing:
 
     Attributes
     ----------
-    count, slot_bytes : int
-        As made; ``slot_bytes`` is a multiple of the page size.
     fd : int
         File descriptor of the map, −1 where it is anonymous.
-    on_release : callable or None
-        Called without arguments, by the releasing thread, after a slot became free.
+    token : bytes
+        Stands behind the last slot; by it another process knows that it found this very memory.
 
     Raises
     ------
@@ -60,42 +141,52 @@ class SlotRing:
     ) -> None:
         if count < 1 or slot_bytes < 1:
             raise ConfigError(f"slots: found {count} of {slot_bytes} bytes, allowed are 1 or more")
-        self.count = count
-        self.slot_bytes = -(-slot_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
-        self.on_release: Callable[[], None] | None = None
-        size = count * self.slot_bytes
-        _check_memory(size, count, self.slot_bytes)
+        slot_bytes = -(-slot_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        size = count * slot_bytes
+        _check_memory(size, count, slot_bytes)
+        self.token = secrets.token_bytes(_TOKEN_BYTES)
         self.fd = -1
         try:
             if hasattr(os, "memfd_create"):
-                self.fd = os.memfd_create(name)
-                os.ftruncate(self.fd, size)
+                self.fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+                os.ftruncate(self.fd, size + mmap.PAGESIZE)
+                _seal(self.fd)
                 if populate:
                     os.posix_fallocate(self.fd, 0, size)
-            self._map = mmap.mmap(self.fd, size)
+            memory = mmap.mmap(self.fd, size + mmap.PAGESIZE)
         except OSError as error:
             if self.fd >= 0:
                 os.close(self.fd)
             raise ConfigError(
-                f"slots: {count} of {self.slot_bytes} bytes cannot be had ({error.strerror}); "
+                f"slots: {count} of {slot_bytes} bytes cannot be had ({error.strerror}); "
                 "a smaller buffer_seconds needs less"
             ) from error
+        memory[size : size + _TOKEN_BYTES] = self.token
+        super().__init__(count, slot_bytes, memory)
+        self._populated = False
         if populate:
-            # posix_fallocate makes the pages; touching them maps them into this process, too.
-            np.frombuffer(self._map, np.uint8)[:: mmap.PAGESIZE] = 0
-        self._changed = threading.Condition(threading.Lock())
-        self._closed = False
-        step = self.slot_bytes
-        view = memoryview(self._map)
-        self._slots = [Slot(self, i, view[i * step : (i + 1) * step]) for i in range(count)]
-        # Last in, first out: the memory used last is the one most likely still in a cache, and
-        # pages that are never needed are never touched.
-        self._free = list(reversed(self._slots))
+            self.populate()
+
+    def populate(self) -> None:
+        """Touch every page, so that nothing is left to allocate; once, before slots are used."""
+        if not self._populated and not self._closed:
+            self._populated = True
+            # A page that is not there yet is zeros, so this changes nothing in one that is.
+            np.frombuffer(self.memory, np.uint8)[:: mmap.PAGESIZE] += np.uint8(0)
 
     @property
-    def free(self) -> int:
-        """Slots that nobody owns."""
-        return len(self._free)
+    def mapped_elsewhere(self) -> bool:
+        """Whether a :class:`MappedRing` of any process still holds this memory."""
+        if self.fd < 0 or self._closed:  # closed: nobody writes to it any more
+            return False
+        import fcntl
+
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        fcntl.flock(self.fd, fcntl.LOCK_UN)
+        return False
 
     def acquire(self, timeout_s: float | None = 0.0) -> Slot | None:
         """Take a free slot with one owner.
@@ -125,34 +216,76 @@ class SlotRing:
 
     def close(self) -> None:
         """Give the memory back; views that are still in use keep it until they go."""
-        with self._changed:
-            if self._closed:
-                return
-            self._closed = True
-            self._free.clear()
-            self._changed.notify_all()
-        self.on_release = None
-        # Only references are dropped: NumPy holds the object behind a buffer, not the buffer, so
-        # an explicit munmap would pull the memory from under arrays that still look at it.
-        for slot in self._slots:
-            slot.memory = memoryview(b"")
-        del self._map
+        super().close()
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
-    def _release(self, slot: Slot) -> None:
+
+class MappedRing(Ring):
+    """The slots of a :class:`SlotRing` of another process on this host, by its ``/proc`` entry.
+
+    The memory stays valid for as long as a view of it is in use, also when the other process
+    ends. The other one must not change a slot that is owned here; it learns from
+    :attr:`SlotRing.mapped_elsewhere` whether anybody may still look at its memory.
+
+    Parameters
+    ----------
+    pid, fd : int
+        Process and file descriptor there.
+    count, slot_bytes : int
+        As in the other process.
+    token : bytes
+        :attr:`SlotRing.token` there.
+
+    Raises
+    ------
+    OSError
+        When the memory cannot be mapped here: another host or container, another user, another
+        memory than the token says, or one that could shrink under its reader.
+    """
+
+    def __init__(self, pid: int, fd: int, count: int, slot_bytes: int, token: bytes) -> None:
+        if sys.platform != "linux":
+            raise OSError("memory of another process can be mapped on Linux only")
+        size = count * slot_bytes
+        if min(pid, count, slot_bytes) < 1 or slot_bytes % mmap.PAGESIZE or fd < 0:
+            raise OSError(f"{count} slots of {slot_bytes} bytes are none")
+        # What is found there may be anything, also a pipe or a terminal.
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        found = os.open(f"/proc/{pid}/fd/{fd}", flags)
+        try:
+            about = os.fstat(found)
+            whole = size + mmap.PAGESIZE
+            if not stat.S_ISREG(about.st_mode) or about.st_size != whole or not _sealed(found):
+                raise OSError("it is not the memory of slots")
+            if os.pread(found, _TOKEN_BYTES, size) != token:
+                raise OSError("it is the memory of somebody else")
+            _lock_shared(found)
+            # The map keeps the open file, and with it the lock, until nobody uses it any more.
+            memory = mmap.mmap(found, whole, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        finally:
+            os.close(found)
+        self.token = token
+        super().__init__(count, slot_bytes, memory)
+
+    def take(self, index: int) -> Slot:
+        """Own the slot that the other process has filled.
+
+        Raises
+        ------
+        ValueError
+            When there is no such slot, or it is owned here already.
+        """
+        if not 0 <= index < self.count:
+            raise ValueError(f"slot {index} of {self.count}")
+        slot = self._slots[index]
         with self._changed:
-            if slot._owners < 1:
-                raise RuntimeError(f"slot {slot.index} was released more often than owned")
-            slot._owners -= 1
             if slot._owners or self._closed:
-                return
-            self._free.append(slot)
-            self._changed.notify()
-            notify = self.on_release
-        if notify is not None:
-            notify()
+                raise ValueError(f"slot {index} is still in use")
+            self._free.remove(slot)
+            slot._owners = 1
+        return slot
 
 
 class Slot:
@@ -160,16 +293,18 @@ class Slot:
 
     Attributes
     ----------
+    ring : Ring
+        Where it belongs.
     index : int
         Position in the ring.
     memory : memoryview
         All its bytes, writable, starting on a page.
     """
 
-    __slots__ = ("_owners", "_ring", "index", "memory")
+    __slots__ = ("_owners", "index", "memory", "ring")
 
-    def __init__(self, ring: SlotRing, index: int, memory: memoryview) -> None:
-        self._ring = ring
+    def __init__(self, ring: Ring, index: int, memory: memoryview) -> None:
+        self.ring = ring
         self._owners = 0
         self.index = index
         self.memory = memory
@@ -197,7 +332,7 @@ class Slot:
         RuntimeError
             When the slot is free: what is not owned cannot be shared.
         """
-        with self._ring._changed:
+        with self.ring._changed:
             if self._owners < 1:
                 raise RuntimeError(f"slot {self.index} is free and cannot be retained")
             self._owners += owners
@@ -210,7 +345,7 @@ class Slot:
         RuntimeError
             When it has no owner.
         """
-        self._ring._release(self)
+        self.ring._release(self)
 
     def __enter__(self) -> Slot:
         return self
@@ -258,3 +393,34 @@ def _check_memory(size: int, count: int, slot_bytes: int) -> None:
             f"are {MEMORY_SHARE:.0%} of the {available / 2**20:.0f} MiB available; a smaller "
             "buffer_seconds or block_lines needs less"
         )
+
+
+def _seal(fd: int) -> None:
+    """Fix the size of a memory file: it cannot shrink under whoever maps it."""
+    if sys.platform == "linux":
+        import fcntl
+
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        with contextlib.suppress(OSError):  # a system without seals: nobody else will map it
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+
+
+def _sealed(fd: int) -> bool:
+    import fcntl
+
+    return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK)
+
+
+def _lock_shared(fd: int) -> None:
+    """Lock an open file together with others; its maker holds it alone for moments only."""
+    import fcntl
+
+    deadline = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.001)

@@ -342,9 +342,20 @@ def test_the_preview_is_published_while_the_scan_runs(tmp_path: Path) -> None:
     assert len(strips) <= (times[-1] - times[0]) * 26 + 3
     with swath.open(result.file) as cube:
         preview = np.asarray(cube.preview().raw).transpose(0, 2, 1)
+        values = cube.read()
+    until = strips[0].header.line  # what came before the reader was there it cannot know
     for strip in strips:
-        row = strip.header.line // strip.header.step
-        assert np.array_equal(strip.pixels, preview[row : row + len(strip.pixels)])
+        head = strip.header
+        assert head.line == until // head.step * head.step  # a row that had begun comes again
+        until = head.until
+        first, full = head.line // head.step, until // head.step
+        assert len(strip.pixels) == -(-until // head.step) - first
+        whole = strip.pixels[: full - first]
+        assert np.array_equal(whole, preview[first:full])
+        if until % head.step:
+            mean = values[full * head.step : until, : head.step, 3].mean()
+            assert strip.pixels[-1, 3, 0] == pytest.approx(mean * 10000, abs=1.5)
+    assert until == 400
 
 
 def test_what_the_rig_file_says_stands_in_the_file(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
+import os
+import sys
 import threading
 import time
 
@@ -136,3 +139,121 @@ def test_populated_ring_can_be_used():
     ring.close()
     memory = slots.available_memory()
     assert memory is None or memory > 0
+
+
+@pytest.fixture
+def lent():
+    ring = SlotRing(3, 5000)
+    yield ring
+    ring.close()
+
+
+def mapped(ring, **changes):
+    where = {
+        "pid": os.getpid(), "fd": ring.fd, "count": ring.count,
+        "slot_bytes": ring.slot_bytes, "token": ring.token,
+    }  # fmt: skip
+    return slots.MappedRing(**(where | changes))
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="maps memory by /proc")
+
+
+@linux
+def test_a_mapped_ring_is_the_same_memory(lent):
+    here = mapped(lent)
+    assert (here.free, here.count, here.slot_bytes) == (3, 3, lent.slot_bytes)
+    with lent.acquire() as slot:
+        slot.memory[:3] = b"abc"
+        other = here.take(slot.index)
+        assert bytes(other.memory[:3]) == b"abc"
+        assert here.free == 2
+        with pytest.raises(ValueError, match="still in use"):
+            here.take(slot.index)
+        other.release()
+    assert here.free == 3
+    for index in (-1, 3):
+        with pytest.raises(ValueError, match="of 3"):
+            here.take(index)
+    here.close()
+
+
+@linux
+def test_who_still_looks_at_a_mapped_ring_is_known(lent):
+    assert not lent.mapped_elsewhere
+    here = mapped(lent)
+    assert lent.mapped_elsewhere
+    view = here.take(0).array((4,), np.uint8)
+    here.close()
+    gc.collect()
+    assert lent.mapped_elsewhere
+    del view
+    gc.collect()
+    assert not lent.mapped_elsewhere
+
+
+@linux
+def test_memory_outlives_who_made_it(lent):
+    here = mapped(lent)
+    lent.acquire().memory[:2] = b"xy"
+    lent.close()
+    assert bytes(here.take(0).memory[:2]) == b"xy"
+    here.close()
+
+
+@linux
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fd": 10_000}, {"pid": 2**22 + 1}, {"token": bytes(16)}, {"count": 2}, {"count": 0},
+        {"slot_bytes": 4096}, {"slot_bytes": 5000}, {"fd": -1}, {"pid": -1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_other_memory_is_not_mapped(lent, changes):
+    with pytest.raises(OSError):
+        mapped(lent, **changes)
+    assert not lent.mapped_elsewhere
+
+
+@linux
+def test_memory_that_could_shrink_is_not_mapped():
+    token = bytes(range(16))
+    fd = os.memfd_create("loose")
+    try:
+        os.ftruncate(fd, 2 * mmap.PAGESIZE)
+        os.pwrite(fd, token, mmap.PAGESIZE)
+        with pytest.raises(OSError, match="not the memory of slots"):
+            slots.MappedRing(os.getpid(), fd, 1, mmap.PAGESIZE, token)
+    finally:
+        os.close(fd)
+
+
+@linux
+def test_the_memory_of_slots_cannot_shrink(lent):
+    with pytest.raises(OSError):
+        os.ftruncate(lent.fd, 0)
+
+
+@linux
+def test_neither_a_pipe_nor_a_file_is_taken_for_slots(tmp_path):
+    read, write = os.pipe()
+    path = tmp_path / "file"
+    path.write_bytes(bytes(2 * mmap.PAGESIZE))
+    fd = os.open(path, os.O_RDWR)
+    try:
+        for one in (read, write, fd):
+            with pytest.raises(OSError):
+                slots.MappedRing(os.getpid(), one, 1, mmap.PAGESIZE, bytes(16))
+    finally:
+        for one in (read, write, fd):
+            os.close(one)
+
+
+def test_populating_changes_nothing_that_is_there():
+    ring = SlotRing(2, 100)
+    slot = ring.acquire()
+    slot.memory[:1] = b"z"
+    ring.populate()
+    assert bytes(slot.memory[:1]) == b"z"
+    ring.close()

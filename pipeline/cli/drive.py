@@ -23,7 +23,7 @@ def drive(
     That may run here or on another machine. Listens at the rig file's [stream] endpoint until
     Ctrl-C or SIGTERM; one engine at a time.
     """
-    from drivers.publisher import run_driver
+    from drivers.run import run_driver
     from pipeline.errors import ConfigError
     from pipeline.rigfile import load_rig, rig_base
 

@@ -31,8 +31,8 @@ def replay(
 
     At its recorded pace (from its ledger), as fast as it is taken, or at a given rate.
     """
-    from drivers.publisher import run_driver
     from drivers.replay import ReplayCamera
+    from drivers.run import run_driver
     from pipeline.cli.drive import announce
     from pipeline.rigfile import make_rig
 

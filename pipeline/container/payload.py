@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.container.sink_io import WriteBehind, crc32, read_at, write_at
+from pipeline.container.sink_io import WriteBehind, crc32, crc32_joined, read_at, write_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Payload:
     def put(self, views: Sequence[memoryview], count: int) -> Put:
         """Write ``count`` lines behind the kept ones; :meth:`keep` makes them count."""
         start = at = self.start + self.size
-        crc, total = 0, self.crc
+        crc = 0
         try:
             for view in views:
                 crc = crc32(view, crc)
@@ -77,9 +77,7 @@ class Payload:
         except OSError as error:
             return self._part(views, count, error)
         self._behind.wrote(start, at - start)
-        for view in views:
-            total = crc32(view, total)
-        return Put(count, crc, total)
+        return Put(count, crc, crc32_joined(self.crc, crc, at - start))
 
     def _part(self, views: Sequence[memoryview], count: int, error: OSError) -> Put:
         start = self.start + self.size
@@ -89,14 +87,13 @@ class Payload:
             os.ftruncate(self._fd, start + lines * self.line_bytes)
         except OSError:
             lines = 0
-        left = lines * self.line_bytes
-        crc, total = 0, self.crc
+        left = size = lines * self.line_bytes
+        crc = 0
         for view in views:
             part = view[:left]
             left -= len(part)
             crc = crc32(part, crc)
-            total = crc32(part, total)
-        return Put(lines, crc, total, error)
+        return Put(lines, crc, crc32_joined(self.crc, crc, size), error)
 
     def keep(self, put: Put) -> None:
         """Count what was put among the lines."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import sys
 import threading
@@ -28,8 +29,11 @@ _NOREPLACE: Final = 1  # RENAME_NOREPLACE
 _AT_FDCWD: Final = -100
 #: Linux takes at most 2^31 − 4096 bytes a call; a multiple of the page well under it.
 _MAX_WRITE: Final = 1 << 30
-#: Dirty pages of this many bytes (two ranges) may lie behind the write position.
-DROP_BYTES: Final = 8 << 20
+_CRC_POLYNOMIAL: Final = 0xEDB88320
+#: Dirty pages of this many bytes may lie behind the write position, and as many that are not yet
+#: dropped. With less than two blocks of 16 MiB the writer waits for the disk after each of them:
+#: 1.3 GB/s with 8 MiB where 32 gave 1.9.
+DROP_BYTES: Final = 32 << 20
 COPY_BYTES: Final = 1 << 20
 
 
@@ -72,6 +76,38 @@ def crc32(data: Any, start: int = 0) -> int:
     if _crc is None:
         _crc = _fastest_crc()  # imagecodecs costs tens of ms to import: not before it is needed
     return _crc(data, start)
+
+
+def crc32_joined(first: int, second: int, length: int) -> int:
+    """Give the CRC-32 of two runs of bytes from the CRC-32 of each and the second one's length.
+
+    Costs microseconds: the first one's remainder is carried over ``length`` zero bytes, which is a
+    product of polynomials.
+    """
+    return _product(_zeros(length), first) ^ second
+
+
+def _product(a: int, b: int) -> int:
+    """Multiply two polynomials over GF(2) modulo that of CRC-32; x⁰ is the highest bit."""
+    product = 0
+    while a:
+        if a & 0x80000000:
+            product ^= b
+        a = a << 1 & 0xFFFFFFFF
+        b = b >> 1 ^ (_CRC_POLYNOMIAL if b & 1 else 0)
+    return product
+
+
+@functools.lru_cache(maxsize=64)
+def _zeros(length: int) -> int:
+    """Give x to the power of 8 · ``length``, modulo the polynomial of CRC-32."""
+    power, square = 0x80000000, 0x00800000  # 1, and x⁸ for one byte
+    while length:
+        if length & 1:
+            power = _product(power, square)
+        square = _product(square, square)
+        length >>= 1
+    return power
 
 
 def bytes_of(data: Any) -> memoryview:

@@ -1,6 +1,7 @@
 """The driver's end of the link: it binds, and keeps each block until it is acknowledged.
 
-Sends straight from the slots, without a copy. Blocks leave in order as the engine grants credit;
+Sends straight from the slots, without a copy, or only the slot's number to an engine on the same
+host (:mod:`pipeline.stream.shared`). Blocks leave in order as the engine grants credit;
 after a new ``hello`` the start, what is not acknowledged and the end are sent again. Everything
 runs in the thread that calls :meth:`DriverLink.poll`, and nothing waits elsewhere. Knows slots,
 the messages and zmq; nothing of cameras.
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from pipeline.config import CurveConfig
 from pipeline.errors import ConfigError, ProtocolError, StreamError
 from pipeline.layout import LedgerRows
-from pipeline.slots import Slot
+from pipeline.slots import Slot, SlotRing
 from pipeline.stream.link import HEARTBEAT_S, SILENT_S, Rejected, log, set_options
 from pipeline.stream.messages import (
     MAX_MESSAGE,
@@ -33,6 +34,7 @@ from pipeline.stream.messages import (
     End,
     Heartbeat,
     Hello,
+    Mapped,
     Message,
     Start,
     Welcome,
@@ -41,6 +43,7 @@ from pipeline.stream.messages import (
 )
 from pipeline.stream.outgoing import OutgoingSeries
 from pipeline.stream.security import check_endpoint, secure_server
+from pipeline.stream.shared import Lending
 
 #: Largest frame that an engine has reason to send, bytes.
 _LARGEST_COMMAND: Final = 1 << 20
@@ -126,6 +129,7 @@ class DriverLink:
         self._next_heartbeat = 0.0
         self._credits = 0
         self._series = OutgoingSeries()
+        self._lending = Lending(endpoint.startswith("ipc://"))
         self._last_command = -1
         self._answers: dict[int, list[bytes]] = {}
         self._context: zmq.Context[Any] = zmq.Context()
@@ -149,7 +153,11 @@ class DriverLink:
     @property
     def credits(self) -> int:
         """Blocks that would leave at once; further ones wait in their slots."""
-        return max(0, self._credits - self._series.unsent) if self.connected else 0
+        if not (self.connected and self._lending.settled):
+            return 0
+        if self._lending.active and self._lending.ring is not None:
+            return self._lending.ring.count  # each has its place already
+        return max(0, self._credits - self._series.unsent)
 
     @property
     def outstanding(self) -> int:
@@ -171,8 +179,10 @@ class DriverLink:
         """Messages refused so far because they were not what they should be."""
         return self._rejected.count
 
-    def start(self, start: Start) -> None:
+    def start(self, start: Start, ring: SlotRing | None = None) -> None:
         """Begin a series; sent now, and again after each reconnection.
+
+        With the ``ring`` of its slots, an engine on this host is offered to map them.
 
         Raises
         ------
@@ -182,7 +192,8 @@ class DriverLink:
             When the series before it is not complete, or has the same id.
         """
         self._series.begin(start)
-        self._send([encode(start)])
+        self._lending.series(ring)
+        self._send_start(start)
 
     def send_block(
         self, first_line: int, lines: int, rows: LedgerRows, slot: Slot, nbytes: int
@@ -310,7 +321,7 @@ class DriverLink:
             self._events.append(PeerJoined(self._session, True))
         match message:
             case Ack():
-                self._series.acknowledge(message)
+                self._series.acknowledge(message, self._session)
             case Credit():
                 if message.blocks < 0:
                     raise ProtocolError(f"credit: found {message.blocks} blocks")
@@ -319,6 +330,12 @@ class DriverLink:
                     self._send_waiting()
             case Command():
                 self._command(message)
+            case Mapped():
+                running = self._series.running
+                if message.greeting == self._greeting and running is not None:
+                    if message.series == running.series:
+                        self._lending.answered(message.token)
+                    self._send_waiting()
             case Heartbeat():
                 pass
             case _:
@@ -349,9 +366,10 @@ class DriverLink:
         self._heard = time.monotonic()
         self._credits = 0
         self._series.rewind()
+        self._lending.greeted(hello.session, hello.maps)
         self._send([encode(self._welcome(hello))])
         if self._series.running is not None:
-            self._send([encode(self._series.running)])
+            self._send_start(self._series.running)
 
     def _welcome(self, hello: Hello, refusal: str = "") -> Welcome:
         running = None if refusal else self._series.running
@@ -378,11 +396,21 @@ class DriverLink:
             self._last_command = command.id
             self._events.append(CommandReceived(command))
 
+    def _send_start(self, start: Start) -> None:
+        self._send([encode(msgspec.structs.replace(start, memory=self._lending.offer()))])
+
     def _send_waiting(self) -> None:
-        """Send blocks while there is credit, then the end."""
-        while self._credits > 0 and (block := self._series.next_block()) is not None:
-            if not self._send([block.head, block.rows], more=True):
+        """Send blocks by their numbers, or while there is credit; then the end."""
+        while (block := self._series.next_block()) is not None:
+            by_number = self._lending.lends(block.slot)
+            if not self._lending.settled or not (by_number or self._credits > 0):
                 return
+            head = block.head(by_number=by_number)
+            if not self._send([head, block.rows], more=not by_number):
+                return
+            if by_number:
+                self._series.sent(None, self._session)
+                continue
             self._credits -= 1
             tracker = self._socket.send(block.pixels, zmq.DONTWAIT, copy=False, track=True)
             self._series.sent(tracker)

@@ -12,42 +12,39 @@ import queue
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import zmq
-from numpy.typing import NDArray
 
 from pipeline.config import CurveConfig
 from pipeline.errors import (
-    CameraError,
     CameraLostError,
-    ConfigError,
     ProtocolError,
     StreamError,
     SwathError,
 )
 from pipeline.layout import LedgerRows
-from pipeline.slots import Slot, SlotRing
+from pipeline.slots import Ring, Slot, SlotRing
+from pipeline.stream.commands import Commands, Pending
 from pipeline.stream.incoming import IncomingSeries, Turn
 from pipeline.stream.link import HEARTBEAT_S, SILENT_S, Block, Rejected, log
 from pipeline.stream.messages import (
     PROTOCOL,
     Ack,
     Answer,
-    Command,
     Credit,
     End,
     Heartbeat,
     Hello,
     Lines,
+    Mapped,
     Message,
     Start,
     Welcome,
     decode,
     encode,
 )
+from pipeline.stream.shared import Borrowing
 from pipeline.stream.transport import Transport
 
 #: Silence of the driver, s, after which it is greeted again (it may be busy, or a new one).
@@ -57,28 +54,19 @@ _REFUSED_S: Final = SILENT_S + 1.0
 #: Greetings in vain, for one and the same block, after which the driver counts as broken.
 _MAX_VAIN: Final = 5
 _BATCH: Final = 64
-#: What an answer's array may consist of.
-_ARRAY_TYPES: Final = ("|u1", "<u2", "<u4", "|i1", "<i2", "<i4", "<i8", "<f4", "<f8")
-
 Received = Start | Block | End | None
-
-
-@dataclass(slots=True)
-class Pending:
-    """A command on its way, and what became of it."""
-
-    command: Command
-    done: threading.Event = field(default_factory=threading.Event)
-    value: dict[str, Any] = field(default_factory=dict)
-    array: NDArray[Any] | None = None
-    error: SwathError | None = None
 
 
 class EngineIO:
     """Socket, thread and state of one :class:`~pipeline.stream.engine_link.EngineLink`."""
 
     def __init__(
-        self, endpoint: str, curve: CurveConfig | None, session: str, resume: bool
+        self,
+        endpoint: str,
+        curve: CurveConfig | None,
+        session: str,
+        resume: bool,
+        maps: bool = True,
     ) -> None:
         self.endpoint = endpoint
         self.ring: SlotRing | None = None
@@ -93,9 +81,10 @@ class EngineIO:
         self.refusal = ""
         self._session = session
         self._resume = resume
+        self._maps = maps and endpoint.startswith("ipc://")
+        self._borrowing = Borrowing()
         self._fatal: SwathError | None = None
-        self._pending: dict[int, Pending] = {}
-        self._lock = threading.Lock()
+        self._commands = Commands()
         self._outbox: deque[Message] = deque()
         self._series: IncomingSeries | None = None
         self._parked: tuple[Lines, LedgerRows] | None = None
@@ -109,6 +98,11 @@ class EngineIO:
         self._closing = False
         self._thread: threading.Thread | None = None
         self.transport = Transport(endpoint, curve)
+
+    @property
+    def slots(self) -> Ring | None:
+        """Where the blocks of the running series lie."""
+        return self._borrowing.ring or self.ring
 
     def start(self) -> None:
         """Start the thread, once."""
@@ -126,23 +120,22 @@ class EngineIO:
 
     def command(self, pending: Pending) -> None:
         """Send a command now, and again at each welcome until it is answered."""
-        with self._lock:
-            self.check()
-            self._pending[pending.command.id] = pending
-            self._outbox.append(pending.command)
+        self._commands.add(pending)
+        try:
+            self.check()  # after it was noted: who ends the link now fails it
+        except SwathError:
+            self._commands.forget(pending)
+            raise
+        self._outbox.append(pending.command)
         self.transport.wake()
 
     def forget(self, pending: Pending) -> None:
         """Wait no longer for an answer."""
-        with self._lock:
-            self._pending.pop(pending.command.id, None)
+        self._commands.forget(pending)
 
     def acked(self, ack: Ack) -> None:
         """Send an acknowledgement; from any thread."""
-        series = self._series
-        if series is not None and series.start.series == ack.series:
-            series.acked(ack.seq, ack.end)
-        self._outbox.append(ack)
+        self._borrowing.put(ack)
         self.transport.wake()
 
     def close(self) -> None:
@@ -153,7 +146,7 @@ class EngineIO:
             self._thread.join()
             self._thread = None
         self.transport.close()
-        self._fail_pending(StreamError(f"{self.endpoint}: the link is closed"))
+        self._commands.fail(StreamError(f"{self.endpoint}: the link is closed"))
         while True:
             try:
                 left = self.received.get_nowait()
@@ -161,6 +154,7 @@ class EngineIO:
                 break
             if isinstance(left, Block):
                 left.slot.release()
+        self._borrowing.close()
         self.received.put(None)
 
     # --- the thread -------------------------------------------------------------------------
@@ -189,22 +183,24 @@ class EngineIO:
                 if not self._receive() or self._parked is not None:
                     break
         self._keep_in_touch()
+        self._acknowledge()
         while self._outbox:
             self._send(self._outbox.popleft())
         self._grant()
 
+    def _acknowledge(self) -> None:
+        """Send what was acknowledged, once the driver may use its slots again."""
+        series = self._series
+        for ack in self._borrowing.due():
+            if series is not None and series.start.series == ack.series:
+                series.acked(ack.seq, ack.end)
+            self._send(ack)
+
     def _fail(self, error: SwathError) -> None:
         self._fatal = error
         self.welcomed.clear()
-        self._fail_pending(error)
+        self._commands.fail(error)
         self.received.put(None)
-
-    def _fail_pending(self, error: SwathError) -> None:
-        with self._lock:
-            pending, self._pending = list(self._pending.values()), {}
-        for one in pending:
-            one.error = error
-            one.done.set()
 
     def _keep_in_touch(self) -> None:
         now = time.monotonic()
@@ -221,7 +217,7 @@ class EngineIO:
         elif (silent or not self.welcomed.is_set()) and now - self._greeted > 0.9 * HEARTBEAT_S:
             self._greet()
         else:
-            self._send(Heartbeat(free_slots=self.ring.free if self.ring else 0))
+            self._send(Heartbeat(free_slots=self.slots.free if self.slots else 0))
 
     def _greet(self) -> None:
         self._greeting += 1
@@ -234,6 +230,7 @@ class EngineIO:
                 session=self._session,
                 resume=self._resume,
                 greeting=self._greeting,
+                maps=self._maps,
             )
         )
 
@@ -301,13 +298,14 @@ class EngineIO:
             case End():
                 self._on_end(message)
             case Answer():
-                self._on_answer(message)
+                self._commands.answered(message, lambda: self._next_frame("answer"))
             case _:
                 raise ProtocolError(f"{type(message).__name__} is not for an engine")
 
     def _lines(self, header: Lines) -> None:
-        self._promised = max(0, self._promised - 1)
-        if self._series is None or self.ring is None:
+        if header.slot < 0:
+            self._promised = max(0, self._promised - 1)
+        if self._series is None:
             raise ProtocolError("lines: came before a start")
         turn = self._series.turn(header)
         if turn is Turn.GAP:
@@ -320,6 +318,11 @@ class EngineIO:
                 self._outbox.append(Ack(series=header.series, seq=header.seq))
             return
         nbytes = self._series.nbytes(header.lines)
+        if header.slot >= 0:
+            self._borrow(self._series, header, nbytes)
+            return
+        if self.ring is None:
+            raise ProtocolError("lines: came without credit")
         if nbytes > self.ring.slot_bytes:
             self._fail(
                 StreamError(
@@ -329,6 +332,13 @@ class EngineIO:
             return
         self._parked = (header, self._series.rows(header, self._next_frame("lines")))
         self._take_parked()
+
+    def _borrow(self, series: IncomingSeries, header: Lines, nbytes: int) -> None:
+        """Take a block whose pixels lie in the driver's memory."""
+        rows = series.rows(header, self._next_frame("lines"))
+        if self.transport.socket.get(zmq.RCVMORE):
+            raise ProtocolError(f"lines: block {header.seq}: a frame too many")
+        self._pass_on(series, header, rows, self._borrowing.take(header, nbytes))
 
     def _take_parked(self) -> None:
         """Receive the pixels of the block whose turn it is; waits on if no slot is free."""
@@ -351,6 +361,10 @@ class EngineIO:
         found = self.transport.socket.recv_into(slot.memory)
         if found != nbytes or self.transport.socket.get(zmq.RCVMORE):
             raise ProtocolError(f"lines: block {header.seq}: {found} bytes, {nbytes} are right")
+        self._pass_on(series, header, rows, slot)
+
+    def _pass_on(self, series: IncomingSeries, header: Lines, rows: LedgerRows, slot: Slot) -> None:
+        """Hand a block with its pixels to whoever receives."""
         info = series.start.camera
         pixels = slot.array((header.lines, info.bands, info.samples), series.dtype)
         series.took(header, rows)
@@ -380,7 +394,7 @@ class EngineIO:
         self._refused_since = math.inf
         before, self.welcome = self.welcome, welcome
         if before is not None and before.instance != welcome.instance:
-            self._fail_pending(CameraLostError(f"{self.endpoint}: the driver was restarted"))
+            self._commands.fail(CameraLostError(f"{self.endpoint}: the driver was restarted"))
         if self._series is not None and welcome.series != self._series.start.series:
             end = self._series.broken_off("the driver was restarted, or serves another engine")
             if end is not None:
@@ -388,18 +402,34 @@ class EngineIO:
         self._promised = 0
         self.welcomes += 1
         self.welcomed.set()
-        with self._lock:
-            self._outbox.extend(one.command for one in self._pending.values())
+        self._outbox.extend(self._commands.unanswered())
 
     def _on_start(self, start: Start) -> None:
         if self._series is not None and self._series.start.series == start.series:
-            return  # sent again after a greeting
+            self._answer_offer(start)  # sent again after a greeting
+            return
         if self._series is not None and self._series.end is None:
             # Its end is missing: the next welcome tells whether the driver still knows it.
             raise ProtocolError(f"start: of series {start.series} within another one")
         joined = self._resume and self._series is None
         self._series = IncomingSeries(start, joined=joined)
+        self._answer_offer(start)
         self.received.put(start)
+
+    def _answer_offer(self, start: Start) -> None:
+        """Map the memory that a start offers, or make ready for bytes."""
+        memory = start.memory
+        if memory is not None:
+            able = self._maps and self._borrowing.map(memory)
+            if able and self._borrowing.ring is not None:
+                self._borrowing.ring.on_release = self.transport.wake
+            token = memory.token if able else b""
+            self._send(Mapped(series=start.series, greeting=self._greeting, token=token))
+            if able:
+                return
+        self._borrowing.close()
+        if self.ring is not None:
+            self.ring.populate()
 
     def _on_end(self, end: End) -> None:
         if self._series is None:
@@ -411,29 +441,3 @@ class EngineIO:
             self.received.put(end)
         elif turn is Turn.STORED:
             self._outbox.append(Ack(series=end.series, seq=end.blocks, end=True))
-
-    def _on_answer(self, answer: Answer) -> None:
-        with self._lock:
-            pending = self._pending.get(answer.id)
-        if pending is None:
-            return  # came twice, or after its time-out
-        if answer.error:
-            kind = ConfigError if answer.exit_status == 2 else CameraError
-            pending.error = kind(answer.error)
-        elif answer.dtype:
-            pending.array = _array(answer, self._next_frame("answer"))
-        pending.value = answer.value
-        self.forget(pending)
-        pending.done.set()
-
-
-def _array(answer: Answer, data: bytes) -> NDArray[Any]:
-    try:
-        if answer.dtype not in _ARRAY_TYPES:
-            raise ValueError(f"allowed are {', '.join(_ARRAY_TYPES)}")
-        dtype = np.dtype(answer.dtype)
-        return np.frombuffer(data, dtype).reshape([max(0, n) for n in answer.shape]).copy()
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ProtocolError(
-            f"answer: {len(data)} bytes are no array {answer.dtype} {answer.shape}: {error}"
-        ) from None

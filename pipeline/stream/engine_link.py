@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from pipeline.config import CurveConfig
 from pipeline.errors import StreamTimeoutError, SwathError
-from pipeline.slots import SlotRing
-from pipeline.stream.engine_io import EngineIO, Pending, Received
+from pipeline.slots import Ring, SlotRing
+from pipeline.stream.commands import Pending
+from pipeline.stream.engine_io import EngineIO, Received
 from pipeline.stream.link import Block
 from pipeline.stream.messages import Ack, Command, End, Heartbeat, Start
 from pipeline.stream.security import check_endpoint
@@ -33,8 +34,9 @@ class EngineLink:
     """DEALER that connects; every method may be called by any thread.
 
     Blocks arrive in slots of :attr:`ring`; credit is granted as slots become free, so nothing is
-    sent before a ring is set. After a reconnection (also of a restarted driver) the link says
-    hello again by itself, and passes on each block once.
+    sent before a ring is set. From a driver on the same host they come in its own slots
+    (``block.slot.ring`` is then another ring), and need no credit. After a reconnection (also of
+    a restarted driver) the link says hello again by itself, and passes on each block once.
 
     Parameters
     ----------
@@ -50,6 +52,10 @@ class EngineLink:
         Go on with the series that runs in the driver, whoever began it.
     timeout_s : float
         Seconds that :meth:`connect` and :meth:`command` wait, where they are not told otherwise.
+    ring : SlotRing, optional
+        See :attr:`ring`.
+    maps : bool
+        Map the driver's slots where it is on this host, instead of receiving bytes.
 
     Raises
     ------
@@ -67,6 +73,7 @@ class EngineLink:
         resume: bool = False,
         timeout_s: float = 10.0,
         ring: SlotRing | None = None,
+        maps: bool = True,
     ) -> None:
         check_endpoint(endpoint, curve, insecure)
         self.endpoint = endpoint
@@ -74,7 +81,7 @@ class EngineLink:
         self.timeout_s = timeout_s
         self._ids = iter(range(1 << 62))
         self._lock = threading.Lock()
-        self._io = EngineIO(endpoint, curve, self.session, resume)
+        self._io = EngineIO(endpoint, curve, self.session, resume, maps)
         self.ring = ring
 
     @property
@@ -90,6 +97,11 @@ class EngineLink:
         if ring is not None:
             ring.on_release = self._io.transport.wake
         self._io.transport.wake()
+
+    @property
+    def slots(self) -> Ring | None:
+        """Where the blocks of the running series lie: the driver's own slots, or :attr:`ring`."""
+        return self._io.slots
 
     @property
     def peer(self) -> Heartbeat:

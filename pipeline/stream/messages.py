@@ -2,8 +2,9 @@
 
 A message is ZeroMQ multipart: one msgpack frame with one of the structures below (msgspec, tagged
 by ``t``), then for ``lines`` two more frames: ledger rows (``LEDGER_DTYPE`` bytes) and pixels
-(``lines × bands × samples``, C order, little-endian, not copied), and for an ``answer`` that
-carries an array one more frame. docs/wire.md describes the exchange. Knows errors and msgspec.
+(``lines × bands × samples``, C order, little-endian, not copied; left out where both ends map the
+same memory), and for an ``answer`` that carries an array one more frame. docs/wire.md describes
+the exchange. Knows errors and msgspec.
 """
 
 from __future__ import annotations
@@ -82,12 +83,14 @@ class Hello(_Message, frozen=True, tag="hello"):
     ``session`` is random, one for each engine process. The driver goes on with a running series
     for the same session, or where ``resume`` is true; otherwise it stops the series. ``greeting``
     counts the hellos of a session, so that an answer or a credit finds the one it belongs to.
+    ``maps``: this engine answers a ``start`` that offers memory with ``mapped``.
     """
 
     protocol: int
     session: str
     resume: bool = False
     greeting: int = 0
+    maps: bool = False
 
 
 class Welcome(_Message, frozen=True, tag="welcome"):
@@ -142,11 +145,38 @@ class Answer(_Message, frozen=True, tag="answer"):
     shape: list[int] = []
 
 
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """The slots of a driver, for an engine on the same host.
+
+    ``pid`` and ``fd``: process and file descriptor there. ``count`` slots of ``slot_bytes`` bytes,
+    then ``token``: random bytes, by which the engine knows that it found them.
+    """
+
+    pid: int
+    fd: int
+    count: int
+    slot_bytes: int
+    token: bytes
+
+
+class Mapped(_Message, frozen=True, tag="mapped"):
+    """Engine → driver: the memory with ``token`` is mapped; without: it cannot be.
+
+    From then on, until another hello, blocks come as numbers of slots and need no credit. Each
+    block's acknowledgement then also says that its slot is not looked at any more.
+    """
+
+    series: str
+    greeting: int
+    token: bytes = b""
+
+
 class Start(_Message, frozen=True, tag="start"):
     """Driver → engine: a series begins (again after each reconnection).
 
     ``kind`` is ``black``, ``white`` or ``scan``. ``first_line``: index in the cube of the first
-    line that will be sent. ``block_lines``: the most lines a block can have.
+    line that will be sent. ``block_lines``: the most lines a block can have. With ``memory`` no
+    block follows before the engine has answered with ``mapped``.
     """
 
     protocol: int
@@ -156,13 +186,15 @@ class Start(_Message, frozen=True, tag="start"):
     block_lines: int
     first_line: int = 0
     epoch: int = 0
+    memory: Memory | None = None
 
 
 class Lines(_Message, frozen=True, tag="lines"):
     """Driver → engine: one block; ``rows`` ledger rows and ``lines`` lines of pixels follow.
 
     ``lines`` rows (those with ``line`` ≥ 0) have pixels, in order, lost lines that are filled
-    included; further rows with ``line`` = −1 stand for gaps that are not stored.
+    included; further rows with ``line`` = −1 stand for gaps that are not stored. ``slot``: the
+    pixels lie there in the memory of ``start``, and are no frame of this message; −1: they are.
     """
 
     series: str
@@ -170,6 +202,7 @@ class Lines(_Message, frozen=True, tag="lines"):
     first_line: int
     lines: int
     rows: int
+    slot: int = -1
 
 
 class End(_Message, frozen=True, tag="end"):
@@ -197,7 +230,9 @@ class Heartbeat(_Message, frozen=True, tag="heartbeat"):
     temperature_c: float | None = None
 
 
-Message = Hello | Welcome | Credit | Ack | Command | Answer | Start | Lines | End | Heartbeat
+Message = (
+    Hello | Welcome | Credit | Ack | Command | Answer | Start | Mapped | Lines | End | Heartbeat
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

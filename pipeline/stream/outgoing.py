@@ -21,17 +21,31 @@ from pipeline.stream.messages import Ack, End, Lines, Start, encode
 
 @dataclass(slots=True)
 class OutgoingBlock:
-    """One block: its frames, its slot, and what zmq still does with the memory."""
+    """One block: its frames, its slot, and who still has the memory.
 
-    head: bytes
+    ``lent``: the session that it went to by its number and that has not given it back, else empty.
+    """
+
+    header: Lines
     rows: bytes
     slot: Slot
     pixels: memoryview
     trackers: list[zmq.MessageTracker] = field(default_factory=list)
+    lent: str = ""
+
+    def head(self, *, by_number: bool) -> bytes:
+        """Encode its first frame; ``by_number``: the pixels stay where they are."""
+        slot = self.slot.index if by_number else -1
+        return encode(msgspec.structs.replace(self.header, slot=slot))
+
+    @property
+    def sending(self) -> bool:
+        """Whether zmq still has the memory."""
+        return not all(tracker.done for tracker in self.trackers)
 
     def release(self) -> bool:
-        """Release the slot if zmq is done with its memory; whether it was."""
-        if not all(tracker.done for tracker in self.trackers):
+        """Release the slot if nobody has its memory any more; whether it was."""
+        if self.sending or (self.lent and self.slot.ring.mapped_elsewhere):
             return False
         self.slot.release()
         return True
@@ -55,7 +69,7 @@ class OutgoingSeries:
         self._next_seq = 0
         self._blocks: dict[int, OutgoingBlock] = {}  # not acknowledged, in order of seq
         self._unsent: deque[int] = deque()
-        self._acked: list[OutgoingBlock] = []  # acknowledged, but zmq may still have the memory
+        self._acked: list[OutgoingBlock] = []  # done with, but somebody may still have the memory
 
     @property
     def running(self) -> Start | None:
@@ -75,7 +89,7 @@ class OutgoingSeries:
     @property
     def held(self) -> bool:
         """Whether zmq still has memory of blocks that are done."""
-        return bool(self._acked)
+        return any(block.sending for block in self._acked)
 
     @property
     def end_is_due(self) -> bool:
@@ -107,7 +121,7 @@ class OutgoingSeries:
         head = Lines(
             series=self.start.series, seq=seq, first_line=first_line, lines=lines, rows=len(rows)
         )
-        self._blocks[seq] = OutgoingBlock(encode(head), rows.tobytes(), slot, slot.memory[:nbytes])
+        self._blocks[seq] = OutgoingBlock(head, rows.tobytes(), slot, slot.memory[:nbytes])
         self._unsent.append(seq)
         return seq
 
@@ -126,19 +140,20 @@ class OutgoingSeries:
             self._unsent.popleft()  # acknowledged since it was queued to be sent again
         return None
 
-    def sent(self, tracker: zmq.MessageTracker | None) -> None:
-        """Note that the block of :meth:`next_block` is under way."""
+    def sent(self, tracker: zmq.MessageTracker | None, lent: str = "") -> None:
+        """Note that the block of :meth:`next_block` is under way, or lent to a session."""
         block = self._blocks[self._unsent.popleft()]
         if tracker is not None:
             block.trackers.append(tracker)
+        block.lent = lent or block.lent
 
     def rewind(self) -> None:
         """Queue everything that is not acknowledged to be sent again."""
         self._unsent = deque(self._blocks)
         self.end_sent = False
 
-    def acknowledge(self, ack: Ack) -> None:
-        """Take an acknowledgement; one for a series that is over is ignored.
+    def acknowledge(self, ack: Ack, session: str) -> None:
+        """Take an acknowledgement of a session; one for a series that is over is ignored.
 
         Raises
         ------
@@ -152,9 +167,12 @@ class OutgoingSeries:
                 raise ProtocolError(f"series {ack.series}: its end was acknowledged, not sent")
             # The end is acknowledged after all that is before it.
             self.end_acked = True
+            self._give_back(session, *self._blocks.values())
             self._drop_blocks()
         elif ack.seq in self._blocks:
-            self._acked.append(self._blocks.pop(ack.seq))
+            block = self._blocks.pop(ack.seq)
+            self._give_back(session, block)
+            self._acked.append(block)
 
     def abandon(self) -> None:
         """Drop the series with all that is not acknowledged."""
@@ -163,9 +181,16 @@ class OutgoingSeries:
         self.end_sent = self.end_acked = False
 
     def reap(self) -> None:
-        """Release the slots that zmq is done with."""
+        """Release the slots that nobody has any more."""
         if self._acked:
             self._acked = [block for block in self._acked if not block.release()]
+
+    @staticmethod
+    def _give_back(session: str, *blocks: OutgoingBlock) -> None:
+        """Note that a session looks at none of these any more; others that had them may."""
+        for block in blocks:
+            if block.lent == session:
+                block.lent = ""
 
     def _drop_blocks(self) -> None:
         self._acked.extend(self._blocks.values())

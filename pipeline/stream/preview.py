@@ -33,7 +33,9 @@ class StripHeader(msgspec.Struct, frozen=True, kw_only=True):
 
     ``number`` counts the strips of a publisher from 0; ``time_ns``: when it was published, UTC
     since 1970. ``line``: index in the cube of its first line, ``step``: lines and samples of the
-    cube that one of its pixels stands for. ``shape``: (lines, bands, samples) of the strip.
+    cube that one of its pixels stands for. ``until``: lines of the cube that are in the picture
+    with this strip; where its last row goes further, that row has not all of its lines yet and
+    comes again. ``shape``: (lines, bands, samples) of the strip.
     ``data_ignore``: the value of pixels without data.
     """
 
@@ -46,6 +48,7 @@ class StripHeader(msgspec.Struct, frozen=True, kw_only=True):
     step: int = 1
     scale: float = 1.0
     data_ignore: float | None = None
+    until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,7 @@ class PreviewPublisher:
         step: int = 1,
         scale: float = 1.0,
         data_ignore: float | None = None,
+        until: int | None = None,
     ) -> bool:
         """Publish one strip, never waiting.
 
@@ -144,7 +148,7 @@ class PreviewPublisher:
         ----------
         pixels : ndarray, (lines, bands, samples)
             uint8, uint16, int16 or float32; copied.
-        capture, line, step, scale, data_ignore
+        capture, line, step, scale, data_ignore, until
             See :class:`StripHeader`.
 
         Returns
@@ -177,6 +181,7 @@ class PreviewPublisher:
             step=step,
             scale=scale,
             data_ignore=data_ignore,
+            until=until,
         )
         head = msgspec.msgpack.encode(header)
         message = b"".join((len(head).to_bytes(4, "little"), head, pixels.tobytes()))

@@ -18,7 +18,7 @@ DRIVER = """
 import ctypes, os, sys, time
 from pathlib import Path
 from drivers import process
-from drivers.publisher import run_driver
+from drivers.run import run_driver
 from drivers.simulated import SimulatedCamera
 from pipeline.config import CameraConfig, Rig, StreamConfig
 rig = Rig(stream=StreamConfig(timeout_s=2.0),

@@ -16,7 +16,7 @@ from drivers.camera import Frame
 from drivers.cameras import make_camera
 from drivers.simulated import CRASH_STATUS, ENCODER_STEP, SimulatedCamera
 from pipeline.config import CameraConfig, Faults, Rig, ScanConfig, Wavelengths
-from pipeline.errors import CameraError, CameraLostError
+from pipeline.errors import CameraError, CameraLostError, ConfigError
 from pipeline.layout import NO_VALUE
 
 
@@ -172,6 +172,61 @@ def test_lines_show_the_scene_and_repeat_from_the_seed() -> None:
     for i, line in enumerate(first):
         scatter = np.sqrt(sensor.noise_variance(i))
         assert np.abs((line - sensor.expected_counts(i)) / scatter).max() < 6
+
+
+def taken(camera: SimulatedCamera, count: int, kind: str = "scan") -> np.ndarray:
+    camera.start(kind)
+    out = np.empty((count, 12, 16), np.uint16)
+    for line in out:
+        assert camera.fetch(line, 5.0) is not None
+    camera.stop()
+    return out
+
+
+def test_a_pool_of_lines_comes_round_and_is_as_true_as_lines_computed_anew() -> None:
+    camera = opened(fps=2000.0, pool_lines=5)
+    first = taken(camera, 13)
+    assert np.array_equal(first[:5], first[5:10])
+    assert np.array_equal(first[:3], first[10:])
+    assert not np.array_equal(first[0], first[1])
+    for i, line in enumerate(first):
+        assert np.array_equal(camera.truth(i), camera.sensor.truth(i % 5))
+        scatter = np.sqrt(camera.sensor.noise_variance(i % 5))
+        assert np.abs(line - camera.sensor.expected_counts(i % 5)).max() < 6 * scatter.max()
+    assert np.array_equal(first, taken(camera, 13)), "the pool is drawn once"
+    anew = opened(fps=2000.0)
+    assert not np.array_equal(first[:5], taken(anew, 5)), "and has noise of its own"
+
+
+def test_the_pool_follows_the_settings_and_only_scans_take_from_it() -> None:
+    camera = opened(fps=2000.0, pool_lines=3)
+    dim = taken(camera, 3)
+    camera.set_feature("ExposureTime", 250.0)
+    dark = taken(camera, 3)
+    assert dark.mean() < dim.mean() - 10
+    assert np.array_equal(taken(camera, 3), dark)
+    camera.shutter(True)
+    closed = taken(camera, 3)
+    assert closed.mean() < 70 < dark.mean()
+    camera.shutter(False)
+    camera.panel(True)
+    white = taken(camera, 4, "white")
+    assert white.mean() > dark.mean() + 30
+    assert not np.array_equal(white[0], white[3])
+
+
+def test_faults_strike_pooled_lines_too() -> None:
+    camera = opened(fps=2000.0, pool_lines=2, faults=Faults(incomplete_every=3))
+    third = taken(camera, 3)[2]
+    assert third[:6].any()
+    assert not third[6:].any()
+    assert taken(camera, 1).all(), "the pool itself is whole"
+
+
+def test_a_pool_that_does_not_fit_memory_is_refused() -> None:
+    camera = SimulatedCamera(rig(bands=1000, samples=4000, pool_lines=10**9, scene="bars"))
+    with pytest.raises(ConfigError, match=r"pool_lines: found 1000000000, .* allowed are \d+"):
+        camera.open()
 
 
 def test_shutter_and_panel_decide_what_is_seen() -> None:

@@ -230,6 +230,16 @@ def test_the_shelf_has_every_material_and_comes_round() -> None:
     assert np.array_equal(scene.abundance(5), scene.abundance(5 + 144))
 
 
+def test_a_wide_shelf_has_as_many_columns_and_comes_round() -> None:
+    scene = Scene(2501, seed=3)  # painted with half as many points
+    assert scene.abundance(0).shape == (len(MATERIALS), 2501)
+    assert 1.4 < scene.lines / scene.columns < 1.6
+    assert np.array_equal(scene.abundance(7), scene.abundance(7 + scene.lines))
+    assert not np.array_equal(scene.abundance(0), scene.abundance(2))
+    shares = np.array([scene.abundance(i) for i in range(0, scene.lines, 16)])
+    assert (shares.sum((0, 2)) > 0).all()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -75,7 +75,7 @@ class Bench:
         engine._io.start()
         self.pump(driver, lambda: engine.connected and driver.credits > 0)
 
-    def start(self, driver: DriverLink, series: str = "s1") -> None:
+    def start(self, driver: DriverLink, series: str = "s1", *, shared: bool = False) -> None:
         driver.start(
             Start(
                 protocol=PROTOCOL,
@@ -83,7 +83,8 @@ class Bench:
                 kind="scan",
                 camera=camera_info(),
                 block_lines=BLOCK_LINES,
-            )
+            ),
+            self.driver_ring if shared else None,
         )
 
     def send(self, driver: DriverLink, seq: int, meanwhile=lambda: None) -> None:

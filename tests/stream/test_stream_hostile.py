@@ -12,7 +12,7 @@ from stream_bench import BLOCK_LINES, camera_info, check_block
 
 from pipeline.errors import ProtocolError, StreamError
 from pipeline.layout import LEDGER_DTYPE, ledger_rows
-from pipeline.stream.engine_io import _array
+from pipeline.stream.commands import array_of
 from pipeline.stream.incoming import IncomingSeries, Turn
 from pipeline.stream.link import Block
 from pipeline.stream.messages import (
@@ -216,7 +216,7 @@ def test_block_headers_and_rows_of_any_kind_end_in_our_own_error(seq, first, lin
 @settings(max_examples=100, deadline=None)
 def test_arrays_of_any_description_end_in_our_own_error(dtype, shape):
     try:
-        found = _array(Answer(id=1, dtype=dtype, shape=shape), bytes(24))
+        found = array_of(Answer(id=1, dtype=dtype, shape=shape), bytes(24))
     except ProtocolError:
         return
     assert found.nbytes == 24

@@ -38,11 +38,13 @@ def test_a_strip_arrives_with_its_place_number_and_age(publisher, dtype):
     with PreviewSubscriber(publisher.endpoint) as reader:
         until(lambda: publisher.has_readers)
         sent = strip(1, dtype=dtype)
-        assert publisher.publish(sent, capture="c", line=80, step=8, scale=1e4, data_ignore=-32768)
+        scaled = {"scale": 1e4, "data_ignore": -32768}
+        assert publisher.publish(sent, capture="c", line=80, step=8, until=110, **scaled)
         got = reader.receive(5)
     assert np.array_equal(got.pixels, sent)
     assert got.header.shape == (4, 3, 50)
     assert (got.header.number, got.header.line, got.header.step) == (0, 80, 8)
+    assert got.header.until == 110
     assert (got.header.capture, got.header.scale, got.header.data_ignore) == ("c", 1e4, -32768)
     assert got.missed == 0
     assert 0 <= got.age_s < 5
