@@ -1,0 +1,1 @@
+"""Measures swath beside the limits of the machine: ``python tools/bench``."""

@@ -1,0 +1,156 @@
+"""The command line: options to settings, sections to rows, rows to a table."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench import cuda, kernels, latency, peers, scaling, streams, table
+from bench.data import GEOMETRIES, Geometry
+from bench.machine import describe
+from bench.measure import MIN_ROUNDS, Row
+from bench.settings import Settings
+from pipeline.compute.cpu import available_cores
+from pipeline.errors import SwathError
+
+SECTIONS = ("cpu", "cuda", "link", "capture", "latency")
+ROOT = Path(__file__).resolve().parents[2]
+#: Of the rows that start processes, which take their time.
+LARGEST = GEOMETRIES[1:2]
+PLOT = ROOT / "docs" / "images" / "cost.svg"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the options ask for; give the exit status."""
+    args = parser().parse_args(arguments)
+    settings = settled(args)
+    asked = args.peers or args.scaling or args.open_loop
+    chosen = args.only or (() if asked else SECTIONS)
+    machine = describe(available_cores(), peers=args.peers)
+    rows: list[Row] = []
+    status = 0
+    try:
+        for row in measured(settings, chosen, args, machine):
+            rows.append(row)
+            print(f"{row.section}: {row.step} {row.geometry}", file=sys.stderr, flush=True)
+    except SwathError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        status = 1
+    if args.json:
+        options = {k: _plain(v) for k, v in vars(args).items() if v not in (None, False)}
+        print(table.as_json(rows, machine, options))
+    else:
+        table.show(rows, machine, sys.stdout)
+    return status
+
+
+def measured(
+    settings: Settings,
+    chosen: Sequence[str],
+    args: argparse.Namespace,
+    machine: dict[str, str],
+) -> Iterator[Row]:
+    """Give the rows, each as soon as it is there."""
+    if "cpu" in chosen:
+        yield from kernels.rows(settings)
+    if "cuda" in chosen:
+        yield from cuda.rows(settings)
+    if "link" in chosen or "capture" in chosen:
+        yield from streams.rows(settings, link="link" in chosen, disk="capture" in chosen)
+    if "latency" in chosen:
+        yield from latency.rows(settings)
+    if args.open_loop:
+        yield from latency.open_loop_rows(settings, args.trials, args.seconds)
+    if args.peers:
+        yield from peers.rows(settings)
+    if args.scaling:
+        done: list[tuple[scaling.Point, Row]] = []
+        for point, row in scaling.rows(settings):
+            if row not in (known for _, known in done):
+                yield row
+            done.append((point, row))
+        about = f"{machine['processor']}, {machine['date']}"
+        scaling.plot(done, Path(args.scaling), about)
+
+
+def settled(args: argparse.Namespace) -> Settings:
+    """Make settings of options."""
+    shapes = tuple(args.geometry or (GEOMETRIES[2:] if args.quick else GEOMETRIES))
+    settings = Settings(
+        geometries=shapes,
+        stream_geometries=shapes if args.full or args.geometry or args.quick else LARGEST,
+        block_mib=args.block_mib,
+        threads=args.threads or available_cores(),
+        rounds=args.rounds,
+        long_rounds=args.rounds,
+        folder=Path(args.folder or tempfile.gettempdir()),
+    )
+    if args.quick:
+        settings = settings.quick()
+    return settings
+
+
+def geometry(text: str) -> Geometry:
+    """Read ``1024x448``: samples × bands."""
+    found = re.fullmatch(r"(\d+)[x×](\d+)", text)
+    if found is None or not int(found[1]) or not int(found[2]):
+        raise argparse.ArgumentTypeError(f"found {text!r}, allowed is SAMPLESxBANDS")
+    return Geometry(int(found[1]), int(found[2]))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    made = argparse.ArgumentParser(
+        prog="python tools/bench",
+        description="Measure swath beside the limits of this machine, and print one table.",
+    )
+    made.add_argument("--quick", action="store_true", help="a trial in seconds, nothing is judged")
+    made.add_argument("--json", action="store_true", help="print one JSON object")
+    made.add_argument("--only", action="append", choices=SECTIONS, help="some sections only")
+    made.add_argument(
+        "--geometry",
+        action="append",
+        type=geometry,
+        metavar="SAMPLESxBANDS",
+        help="lines of this shape instead of the usual three; may be given again",
+    )
+    made.add_argument(
+        "--full", action="store_true", help="link and capture in all three shapes, not in one"
+    )
+    made.add_argument("--block-mib", type=float, help="size of a block (a capture's own choice)")
+    made.add_argument("--threads", type=int, help="of engine and copies (one for each core)")
+    made.add_argument(
+        "--rounds",
+        type=int,
+        default=MIN_ROUNDS,
+        help=f"of each pair ({MIN_ROUNDS}); fewer: a trial",
+    )
+    made.add_argument("--folder", help="where files are written (the system's for temporary ones)")
+    made.add_argument("--peers", action="store_true", help="beside what else there is")
+    made.add_argument(
+        "--scaling",
+        nargs="?",
+        const=str(PLOT),
+        metavar="SVG",
+        help="how cost grows, with a plot (docs/images/cost.svg)",
+    )
+    made.add_argument(
+        "--open-loop", action="store_true", help="captures from a camera that does not wait"
+    )
+    made.add_argument("--trials", type=int, default=latency.OPEN_LOOP_TRIALS, help="of them")
+    made.add_argument(
+        "--seconds", type=float, default=latency.OPEN_LOOP_SECONDS, help="of each trial"
+    )
+    return made
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Geometry):
+        return f"{value.samples}x{value.bands}"
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
