@@ -10,12 +10,12 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.compute.crew import Crew
 from pipeline.compute.interface import (
     GroupMath,
     Moments,
@@ -59,11 +59,8 @@ class CpuBackend:
         self.threads = threads or min(max(available_cores() - 1, 1), MAX_THREADS)
         self.why = why
         self._raw: NDArray[Any] = np.empty((0, 0, 0), np.uint16)
-        self._pool = (
-            ThreadPoolExecutor(self.threads - 1, thread_name_prefix="compute")
-            if self.threads > 1
-            else None
-        )
+        self._crew = Crew(self.threads, "compute")
+        self.each = self._crew.each
 
     @property
     def raw(self) -> NDArray[Any]:
@@ -73,23 +70,6 @@ class CpuBackend:
     def load(self, raw: NDArray[Any]) -> None:
         """Take a block, without a copy."""
         self._raw = raw
-
-    def each(self, work: Callable[[int, int, int], int], count: int) -> int:
-        """Share ``work(first, last, thread)`` over ``range(count)``; give the sum of its results.
-
-        The calling thread takes the last part itself. An error of any part is raised once all
-        have ended.
-        """
-        parts = min(self.threads, count)
-        if self._pool is None or parts < 2:
-            return work(0, count, 0)
-        edges = [count * i // parts for i in range(parts + 1)]
-        others = [self._pool.submit(work, edges[i], edges[i + 1], i) for i in range(parts - 1)]
-        try:
-            total = work(edges[parts - 1], edges[parts], parts - 1)
-        finally:
-            wait(others)
-        return total + sum(part.result() for part in others)
 
     def pixel_pass(self, plan: PassPlan) -> CpuPixelPass:
         """Arm the fused kernel."""
@@ -106,10 +86,9 @@ class CpuBackend:
         """Nothing to do."""
 
     def close(self) -> None:
-        """End the pool and let the last block go."""
+        """End the threads and let the last block go."""
         self._raw = np.empty((0, 0, 0), np.uint16)
-        if self._pool is not None:
-            self._pool.shutdown()
+        self._crew.close()
 
 
 class CpuPixelPass:

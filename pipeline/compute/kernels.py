@@ -16,9 +16,11 @@ from typing import Any, Final, NamedTuple
 import numba
 import numpy as np
 
+from pipeline.compute.interface import ALIGNMENT
 from pipeline.compute.kernel_cache import compile_kernel
 from pipeline.compute.tables import INVALID, LIMITS
 from pipeline.compute.unpack_kernels import pixel_at, unpack_row
+from pipeline.compute.vector_ops import settle
 from pipeline.compute.vector_rows import ROUNDER, work_on_rows
 from pipeline.reflectance import SCALE
 
@@ -26,6 +28,8 @@ F4 = np.float32
 NOUGHT = F4(0.0)
 #: Lines of a strip: those of one row of the finest preview.
 STRIP: Final = 4
+#: Results of so many bytes or more are written past the caches, which would not hold them.
+STREAMED_BYTES: Final = 4 << 20
 #: Bands of a tile: with 1024 samples, 256 KiB of references.
 TILE: Final = 32
 
@@ -73,32 +77,38 @@ def _count_clipped(row, black, gain, to):  # type: ignore[no-untyped-def]
 
 @helper
 def _rows(  # type: ignore[no-untyped-def]
-    counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b, care
+    counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b, care, past
 ):
     """Work on row ``b`` of lines ``n`` … ``n + m - 1``, whose counts begin at ``r``, ``rb``."""
     if m == 4:
         at, to = (r, r + 1, r + 2, r + 3), (n, n + 1, n + 2, n + 3)
         if care:
-            return work_on_rows(counts, at, rb, black, gain, dark, low, sums, k, out, to, b, True)
-        return work_on_rows(counts, at, rb, black, gain, dark, low, sums, k, out, to, b, None)
+            return work_on_rows(
+                counts, at, rb, black, gain, dark, low, sums, k, out, to, b, True, None
+            )
+        if past:
+            return work_on_rows(
+                counts, at, rb, black, gain, dark, low, sums, k, out, to, b, None, True
+            )
+        return work_on_rows(counts, at, rb, black, gain, dark, low, sums, k, out, to, b, None, None)
     changed = np.int32(0)
     brightest = np.int32(0)
     done = 0
     if m > 1 and not care:
         at2, to2 = (r, r + 1), (n, n + 1)
         changed, brightest = work_on_rows(
-            counts, at2, rb, black, gain, dark, low, sums, k, out, to2, b, None
+            counts, at2, rb, black, gain, dark, low, sums, k, out, to2, b, None, None
         )
         done = 2
     while done < m:
         at1, to1 = (r + done,), (n + done,)
         if care:
             more, larger = work_on_rows(
-                counts, at1, rb, black, gain, dark, low, sums, k, out, to1, b, True
+                counts, at1, rb, black, gain, dark, low, sums, k, out, to1, b, True, None
             )
         else:
             more, larger = work_on_rows(
-                counts, at1, rb, black, gain, dark, low, sums, k, out, to1, b, None
+                counts, at1, rb, black, gain, dark, low, sums, k, out, to1, b, None, None
             )
         changed |= more
         brightest = max(brightest, larger)
@@ -108,7 +118,24 @@ def _rows(  # type: ignore[no-untyped-def]
 
 @helper
 def _run(  # type: ignore[no-untyped-def]
-    raw, layout, scratch, n, m, b, level, to, black, gain, dark, safe, bright, low, sums, k, out
+    raw,
+    layout,
+    scratch,
+    n,
+    m,
+    b,
+    level,
+    to,
+    black,
+    gain,
+    dark,
+    safe,
+    bright,
+    low,
+    sums,
+    k,
+    out,
+    past,
 ):
     """Work on row ``b`` of ``m`` consecutive lines that are there; gives values clipped."""
     if raw.ndim == 3:
@@ -118,14 +145,18 @@ def _run(  # type: ignore[no-untyped-def]
             unpack_row(layout, raw[n + j], b * scratch.shape[2], scratch[j, 0])
         counts, r, rb = scratch, 0, 0
     care = safe < 0
-    changed, brightest = _rows(counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b, care)
+    changed, brightest = _rows(
+        counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b, care, past
+    )
     clipped = np.int64(0)
     if level >= 0 and brightest >= level:
         for j in range(m):
             _count_bright(counts[r + j, rb], level, bright[n + j])
     if not care and brightest > safe and out is not None:
         # again, with care; counted and summed up it is already
-        changed, _ = _rows(counts, r, rb, m, black, gain, dark, None, None, k, out, n, b, True)
+        changed, _ = _rows(
+            counts, r, rb, m, black, gain, dark, None, None, k, out, n, b, True, False
+        )
     if changed != 0:
         for j in range(m):
             clipped += _count_clipped(counts[r + j, rb], black[b], gain[b], to)
@@ -193,6 +224,11 @@ def pass_bands(  # type: ignore[no-untyped-def]
 ):
     """Work on a range of bands; see docs/compute.md for the semantics. Returns values clipped."""
     lines = valid.size
+    past = False
+    if out is not None:
+        row_bytes = out.shape[2] * out.itemsize
+        past = out.size * out.itemsize >= STREAMED_BYTES and row_bytes % ALIGNMENT == 0
+        past = past and out.ctypes.data % ALIGNMENT == 0
     clipped = np.int64(0)
     for tile in range(first, last, TILE):
         tile_end = min(tile + TILE, last)
@@ -208,14 +244,14 @@ def pass_bands(  # type: ignore[no-untyped-def]
                 if whole:
                     clipped += _run(
                         *(raw, layout, scratch, start, stop - start, b, level, to),
-                        *(black, gain, dark, safe[b], bright, low, sums, k, out),
+                        *(black, gain, dark, safe[b], bright, low, sums, k, out, past),
                     )
                 else:
                     for n in range(start, stop):
                         if valid[n] != 0:
                             clipped += _run(
                                 *(raw, layout, scratch, n, 1, b, level, to),
-                                *(black, gain, dark, safe[b], bright, low, sums, k, out),
+                                *(black, gain, dark, safe[b], bright, low, sums, k, out, past),
                             )
                         elif out is not None:
                             out[n, b] = to.unknown
@@ -227,6 +263,8 @@ def pass_bands(  # type: ignore[no-untyped-def]
                             *(fix_from[tile], fix_from[tile_end]),
                             *(fix, weight, bright, low, sums, out),
                         )
+    if past:
+        settle()
     return clipped
 
 

@@ -20,6 +20,7 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from pipeline.compute.interface import ALIGNMENT
 from pipeline.compute.tables import INVALID, LIMITS
 from pipeline.reflectance import SCALE
 
@@ -40,7 +41,21 @@ types: Any = numba.types
 
 @intrinsic
 def work_on_rows(  # type: ignore[no-untyped-def]
-    typingctx, raw, raw_lines, raw_band, black, gain, dark, low, sums, strip, out, lines, band, care
+    typingctx,
+    raw,
+    raw_lines,
+    raw_band,
+    black,
+    gain,
+    dark,
+    low,
+    sums,
+    strip,
+    out,
+    lines,
+    band,
+    care,
+    past,
 ):
     """Work on row ``band`` of some lines.
 
@@ -65,6 +80,9 @@ def work_on_rows(  # type: ignore[no-untyped-def]
     band : int64
     care : True, or None
         None when no gain of this row is NaN, and no value can leave the limits: then it is faster.
+    past : True, or None
+        Whether ``out`` is written past the caches, which does not first read the memory that is
+        overwritten; its rows begin at cache lines then, and :func:`vector_ops.settle` must follow.
 
     Returns
     -------
@@ -74,7 +92,7 @@ def work_on_rows(  # type: ignore[no-untyped-def]
         Largest count.
     """
     signature = types.UniTuple(types.int32, 2)(
-        raw, raw_lines, raw_band, black, gain, dark, low, sums, strip, out, lines, band, care
+        raw, raw_lines, raw_band, black, gain, dark, low, sums, strip, out, lines, band, care, past
     )
 
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
@@ -94,6 +112,7 @@ class _Rows:
             [builder.extract_value(values[name], i) for i in range(kinds[name].count)]
             for name in ("lines", "raw_lines")
         )
+        self.past = not isinstance(kinds["past"], types.NoneType)
         self.care = not isinstance(kinds["care"], types.NoneType)
         raw = context.make_array(kinds["raw"])(context, builder, values["raw"])
         _, raw_bands, self.samples = cgutils.unpack_tuple(builder, raw.shape)
@@ -199,7 +218,7 @@ class _Rows:
                 total = counted if total is None else builder.fadd(total, counted)
             if self.out is not None:
                 stored, cut = self._quantise(width, value, known)
-                self._store(stored, self.out[n], i)
+                self._store(stored, self.out[n], i, past=self.past and width == WIDTHS[0])
                 if cut is not None:
                     all_changed = builder.or_(all_changed, cut)
         builder.store(all_changed, changed)
@@ -263,10 +282,14 @@ class _Rows:
         place = builder.bitcast(self._at(base, i), kind.as_pointer())
         return builder.load(place, align=_bytes(kind.element))
 
-    def _store(self, value: Any, base: Any, i: Any) -> None:
+    def _store(self, value: Any, base: Any, i: Any, *, past: bool = False) -> None:
         builder = self.builder
         place = builder.bitcast(self._at(base, i), value.type.as_pointer())
-        builder.store(value, place, align=_bytes(value.type.element))
+        if not past:
+            builder.store(value, place, align=_bytes(value.type.element))
+            return
+        store = builder.store(value, place, align=ALIGNMENT)
+        store.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
 
     def _reduce(self, name: str, vector: Any) -> Any:
         kind = vector.type
@@ -281,7 +304,7 @@ class _Rows:
 
 _NAMES: Final = (
     *("raw", "raw_lines", "raw_band", "black", "gain", "dark"),
-    *("low", "sums", "strip", "out", "lines", "band", "care"),
+    *("low", "sums", "strip", "out", "lines", "band", "care", "past"),
 )
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.compute import cpu
 from pipeline.compute.cpu import CompiledPca, CpuBackend, CpuPixelPass
-from pipeline.compute.interface import ALIGNMENT, PassOutputs, aligned
+from pipeline.compute.interface import ALIGNMENT, PassOutputs, aligned, make_outputs
+from pipeline.compute.kernels import STREAMED_BYTES
 from pipeline.compute.tables import PassPlan, pass_tables
 from pipeline.layout import PIXEL_FORMATS
 from pipeline.reflectance import Correction
@@ -63,6 +64,22 @@ def test_it_gives_what_numpy_gives(
         rows = -(-(len(raw) + phase) // 4) if plan.preview_factor else 0
         want = with_numpy(plan, raw, valid, phase, monkeypatch)
         assert_equal(run(backend, operation, raw, valid, phase), want, len(raw), rows)
+    backend.close()
+
+
+@pytest.mark.parametrize("samples", [1024, 1000])
+def test_large_results_are_written_past_the_caches_where_rows_begin_at_cache_lines(
+    samples: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = (10, 300, samples)
+    plan = plan_of(rng, shape)
+    assert make_outputs(plan).reflectance.nbytes >= STREAMED_BYTES
+    backend = CpuBackend(2, "a test")
+    operation = backend.pixel_pass(plan)
+    raw, valid = counts_of(rng, shape), np.ones(10, bool)
+    valid[6] = False
+    want = with_numpy(plan, raw, valid, 2, monkeypatch)
+    assert_equal(run(backend, operation, raw, valid, 2), want, 10, 3)
     backend.close()
 
 
