@@ -130,6 +130,12 @@ def test_the_table_on_a_terminal_is_drawn() -> None:
     assert "###" not in out.getvalue()
 
 
+def test_figures_have_three_digits_and_counts_are_whole() -> None:
+    written = [table.figure(value) for value in (0.0756, 1.234, 12.34, 123.4, 20708.2)]
+    assert written == ["0.076", "1.23", "12.3", "123", "20,708"]
+    assert table.with_spread(full(9.0), "of 10") == "9 of 10"
+
+
 def test_json_holds_every_field() -> None:
     told = json.loads(table.as_json([ROW], {"processor": "some"}, {"quick": True}))
     assert told["version"] == table.JSON_VERSION

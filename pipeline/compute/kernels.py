@@ -30,8 +30,8 @@ NOUGHT = F4(0.0)
 STRIP: Final = 4
 #: Results of so many bytes or more are written past the caches, which would not hold them.
 STREAMED_BYTES: Final = 4 << 20
-#: Bands of a tile: with 1024 samples, 256 KiB of references.
-TILE: Final = 32
+#: Bands of a tile: with 1024 samples, 160 KiB of references.
+TILE: Final = 16
 
 # Reference counts are off (nothing here owns memory): two threads would fight over them.
 helper = numba.njit(nogil=True, error_model="numpy", _nrt=False)

@@ -19,10 +19,10 @@ from pipeline.compute.vector_ops import STEP, gige_layout, lsb_layout, settle, u
 
 #: The layouts' numbers, by packing and bits; the arithmetic of :func:`pixel_at` relies on them.
 LAYOUTS: Final = {("lsb", 10): 0, ("lsb", 12): 1, ("gige", 10): 2, ("gige", 12): 3}
-#: A frame of so many pixels (4 MiB of counts) or more is written past the caches. A core's own
-#: cache would not hold it, and a plain store first reads the memory that it overwrites. For smaller
-#: ones that is slower as soon as somebody reads the counts.
-STREAMED: Final = 1 << 21
+#: A frame of so many pixels (256 KiB of counts) or more is written past the caches: it goes to a
+#: slot that another thread or process reads, and a plain store first reads the memory that it
+#: overwrites. Counts that the same core reads at once are better off in its cache.
+STREAMED: Final = 1 << 17
 
 _LSB10, _LSB12, _GIGE10, _GIGE12 = _BY_NUMBER = (
     lsb_layout(10),

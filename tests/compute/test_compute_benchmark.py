@@ -101,7 +101,7 @@ def test_rate_of_the_pixel_pass(
 def test_rate_of_keeping_lines_of_a_group(
     benchmark: Any, backend: Backend, blocks: list[np.ndarray]
 ) -> None:
-    operation = backend.group_math(plan(), GROUP_LINES, 1)
+    operation = backend.group_math(plan(), GROUP_LINES, 1, COMPONENTS)
 
     def work(raw: np.ndarray) -> None:
         backend.load(raw)
@@ -114,7 +114,7 @@ def test_rate_of_keeping_lines_of_a_group(
 def test_rate_of_the_components(
     benchmark: Any, backend: Backend, blocks: list[np.ndarray], kernel: str
 ) -> None:
-    operation = backend.group_math(plan(), GROUP_LINES, 1)
+    operation = backend.group_math(plan(), GROUP_LINES, 1, COMPONENTS)
     for at in range(0, GROUP_LINES, LINES):
         backend.load(blocks[at // LINES])
         operation.put(0, 0, LINES, at)

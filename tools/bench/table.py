@@ -30,7 +30,9 @@ def figure(value: float) -> str:
 
 def with_spread(spread: Spread, unit: str = "") -> str:
     """Write a median with its quartiles."""
-    text = figure(spread.median) + (f" {unit}" if unit else "")
+    counted = unit.startswith("of ")
+    text = f"{spread.median:g}" if counted else figure(spread.median)
+    text += f" {unit}" if unit else ""
     if spread.low == spread.high:
         return text
     return f"{text} ({figure(spread.low)}–{figure(spread.high)})"
