@@ -1,6 +1,6 @@
 """Measure swath beside the limits of this machine, and print one table.
 
-    python tools/bench                    everything that needs no camera, about four minutes
+    python tools/bench                    everything that needs no camera; some minutes
     python tools/bench --full             the same, links and captures in all three shapes of line
     python tools/bench --quick            a trial of all rows in seconds; its figures say nothing
     python tools/bench --json             the same for machines
