@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.compute import cpu
+from pipeline.compute import cpu_pass
 from pipeline.compute.cuda import CudaBackend
 from pipeline.errors import DeviceError
 
@@ -30,7 +30,7 @@ needs_compiler = pytest.mark.skipif(
 
 @pytest.fixture
 def opened(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(cpu.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(cpu_pass.importlib.util, "find_spec", lambda name: None)
 
     def open_() -> CudaBackend:
         stand_in = cupy_on_host.make(tmp_path_factory.getbasetemp(), "random 4")

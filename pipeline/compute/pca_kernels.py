@@ -241,10 +241,12 @@ def gather_spectra(  # type: ignore[no-untyped-def]
     used = width
     for i in range(width):
         if top[i] >= level:
-            # a bad pixel may be the bright one: then the spectrum has still to be looked at
+            # A bad pixel may be the bright one: then the spectrum has still to be looked at. What
+            # replaces it lies between whole counts, so half a count decides alike and spares
+            # what the shift has rounded.
             bright = False
             for b in range(bands):
-                bright = bright or out[b, i] + shift[b] >= level
+                bright = bright or out[b, i] + shift[b] >= level - np.float32(0.5)
             if bright:
                 used -= 1
                 for b in range(bands):

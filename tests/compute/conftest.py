@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.compute import cpu
+from pipeline.compute import cpu_pass
 from pipeline.compute.cuda import CudaBackend
 
 sys.path.insert(0, str(Path(__file__).parent / "host_shim"))
@@ -23,7 +23,7 @@ def open_backend(
     if cupy_on_host.compiler() is None:
         pytest.skip("no g++ here to compile the .cu files for the CPU")
     # what it is compared with is NumPy's pass: nothing to compile
-    monkeypatch.setattr(cpu.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(cpu_pass.importlib.util, "find_spec", lambda name: None)
 
     def open_(schedule: str = "eager") -> CudaBackend:
         stand_in = cupy_on_host.make(tmp_path_factory.getbasetemp(), schedule)

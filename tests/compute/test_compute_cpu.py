@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.compute import cpu
-from pipeline.compute.cpu import CompiledPca, CpuBackend, CpuPixelPass
+from pipeline.compute import cpu_pass
+from pipeline.compute.cpu import CpuBackend
+from pipeline.compute.cpu_groups import CompiledPca
+from pipeline.compute.cpu_pass import CpuPixelPass
 from pipeline.compute.interface import ALIGNMENT, PassOutputs, aligned, make_outputs
 from pipeline.compute.kernels import STREAMED_BYTES
 from pipeline.compute.tables import PassPlan, pass_tables
@@ -28,7 +30,7 @@ def with_numpy(
 ) -> tuple[PassOutputs, int]:
     """What the plain pass makes of a block."""
     with monkeypatch.context() as patch:
-        patch.setattr(cpu.importlib.util, "find_spec", lambda name: None)
+        patch.setattr(cpu_pass.importlib.util, "find_spec", lambda name: None)
         backend = CpuBackend(1, "a test")
         operation = backend.pixel_pass(plan)
     assert not operation.compiled
@@ -122,7 +124,7 @@ def test_the_safe_count_is_safe_and_not_far_off(rng: np.random.Generator) -> Non
     tables = pass_tables(plan)
     tables.gain[np.isnan(tables.gain)] = 1e-3
     tables.gain[7, 3] = np.nan
-    safe = cpu.safe_counts(tables, "int16")
+    safe = cpu_pass.safe_counts(tables, "int16")
     assert safe[7] == -1
     known = np.flatnonzero(safe >= 0)
     assert len(known) > 30
@@ -146,7 +148,7 @@ def test_packed_blocks_give_what_their_counts_give(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not compiled:
-        monkeypatch.setattr(cpu.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(cpu_pass.importlib.util, "find_spec", lambda name: None)
     fmt = PIXEL_FORMATS[name]
     plan = plan_of(rng, shape, fmt.bits, packed=fmt)
     backend = CpuBackend(2, "a test")

@@ -118,11 +118,11 @@ import numpy as np
 sys.path[:0] = {paths!r}
 import cupy_on_host
 import cuda_cases as t
-from pipeline.compute import cpu
+from pipeline.compute import cpu_pass
 from pipeline.layout import PIXEL_FORMATS
 from pathlib import Path
 from pipeline.compute.cuda import CudaBackend
-cpu.importlib.util.find_spec = lambda name: None
+cpu_pass.importlib.util.find_spec = lambda name: None
 rng = np.random.default_rng(3)
 flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O0")
 for name, shape in (("Mono12p", (5, 6, 24)), ("Mono10Packed", (3, 5, 13))):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.compute import Backend, PassPlan, cpu
+from pipeline.compute import Backend, PassPlan, cpu_pass
 from pipeline.compute.cpu import CpuBackend
 from pipeline.compute.cuda import CudaBackend, import_cupy
 from pipeline.compute.interface import make_outputs
@@ -53,7 +53,7 @@ def make_backend(
         if cupy_on_host.compiler() is None:
             pytest.skip("no g++ here to compile the .cu file for the CPU")
     elif request.param == "numpy":
-        monkeypatch.setattr(cpu.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(cpu_pass.importlib.util, "find_spec", lambda name: None)
     yield make
     for backend in made:
         backend.close()
@@ -180,7 +180,7 @@ def test_the_pixel_pass_agrees_with_float64(
         # bit for bit the same in all backends
         plain = make_outputs(plan)
         strips = -(-(lines + phase) // plan.strip)
-        numpy_pass = cpu.NumpyPass(plan, pass_tables(plan), plain, CpuBackend(1, "a test"))
+        numpy_pass = cpu_pass.NumpyPass(plan, pass_tables(plan), plain, CpuBackend(1, "a test"))
         assert clipped == numpy_pass.strips(raw, valid.view("u1"), 0, strips, phase)
         if kind is not None:
             np.testing.assert_array_equal(out.reflectance[:lines], plain.reflectance[:lines])
@@ -262,6 +262,32 @@ def test_without_references_nothing_is_below_dark_and_previews_are_counts(
     (out, _), twin = operation.wait(), Twin(raw, np.ones(6, bool), plan)
     assert not out.below_dark.any()
     np.testing.assert_array_equal(out.sums[:2], twin.sums(4, 2))
+
+
+def test_saturated_spectra_are_found_whatever_the_shift(
+    backend: Backend, rng: np.random.Generator
+) -> None:
+    bands, samples, level = 7, 60, 65535
+    bad = np.zeros((bands, samples), bool)
+    bad[3, :20] = True
+    plan = PassPlan(
+        bands=bands,
+        samples=samples,
+        dtype=np.dtype("u2"),
+        block_lines=1,
+        saturation_level=level,
+        bad_pixels=bad,
+    )
+    raw = rng.integers(0, level, (1, bands, samples)).astype("u2")
+    raw[0, 3, :40] = level  # of these the first 20 are bad pixels, and count as their neighbours
+    raw[0, 4, 50] = level
+    math = backend.group_math(plan, 1, 1, 1)
+    backend.load(raw)
+    math.put(0, 0, 1, 0)
+    for _ in range(20):
+        shift = rng.uniform(0, level, bands)  # counts about it round, and not back to themselves
+        n, _, _ = math.learn(0, np.array([0]), 1, level, shift)()
+        assert n == samples - 20 - 1
 
 
 def test_principal_components_agree_with_float64(
