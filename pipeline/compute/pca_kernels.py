@@ -241,12 +241,11 @@ def gather_spectra(  # type: ignore[no-untyped-def]
     used = width
     for i in range(width):
         if top[i] >= level:
-            # A bad pixel may be the bright one: then the spectrum has still to be looked at. What
-            # replaces it lies between whole counts, so half a count decides alike and spares
-            # what the shift has rounded.
+            # A bad pixel may be the bright one: then the spectrum has still to be looked at.
+            # A whole count comes back whole when the shift is added again.
             bright = False
             for b in range(bands):
-                bright = bright or out[b, i] + shift[b] >= level - np.float32(0.5)
+                bright = bright or out[b, i] + shift[b] >= level
             if bright:
                 used -= 1
                 for b in range(bands):

@@ -285,7 +285,7 @@ def test_saturated_spectra_are_found_whatever_the_shift(
     backend.load(raw)
     math.put(0, 0, 1, 0)
     for _ in range(20):
-        shift = rng.uniform(0, level, bands)  # counts about it round, and not back to themselves
+        shift = rng.uniform(0, level, bands)
         n, _, _ = math.learn(0, np.array([0]), 1, level, shift)()
         assert n == samples - 20 - 1
 
