@@ -177,8 +177,10 @@ def aligned_copy(table: NDArray[Any]) -> NDArray[Any]:
 
 
 def dark_counts(tables: PassTables) -> NDArray[np.uint16]:
-    """Give the least counts that are not below black, (bands, samples)."""
-    return np.ceil(np.clip(np.nan_to_num(tables.black), 0, 65535)).astype(np.uint16)
+    """Give the least counts that are not below black, (bands, samples); 0 for bad pixels."""
+    least = np.ceil(np.clip(np.nan_to_num(tables.black), 0, 65535)).astype(np.uint16)
+    least[tables.fix[:, 0], tables.fix[:, 1]] = 0
+    return least
 
 
 def without_blanks(tables: PassTables) -> tuple[NDArray[np.float32], NDArray[np.int32]]:

@@ -22,15 +22,18 @@ from pipeline.compute.kernel_cache import compile_kernel
 from pipeline.compute.tables import INVALID, LIMITS
 from pipeline.compute.unpack_kernels import pixel_at, unpack_row
 from pipeline.compute.vector_ops import settle, take_number
-from pipeline.compute.vector_rows import ROUNDER, work_on_rows
+from pipeline.compute.vector_rows import ROUNDER, WIDTHS, work_on_rows
 from pipeline.reflectance import SCALE
 
 F4 = np.float32
+I8: Any = np.int64
 NOUGHT = F4(0.0)
 #: Lines of a strip: those of one row of the finest preview.
 STRIP: Final = 4
 #: Results of so many bytes or more are written past the caches, which would not hold them.
 STREAMED_BYTES: Final = 4 << 20
+#: Samples that are worked on together.
+TOGETHER: Final = WIDTHS[0]
 #: Bands of a tile: with 1024 samples, 160 KiB of references.
 TILE: Final = 16
 
@@ -79,49 +82,62 @@ def _count_clipped(row, black, gain, to):  # type: ignore[no-untyped-def]
 
 @helper
 def _rows(  # type: ignore[no-untyped-def]
-    counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b, extra, care, past
+    counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b, extra, fix, i, last, care, past
 ):
     """Work on row ``b`` of lines ``n`` … ``n + m - 1``, whose counts begin at ``r``, ``rb``."""
+    samples = black.shape[1]
     if m == 4:
         at, to = (r, r + 1, r + 2, r + 3), (n, n + 1, n + 2, n + 3)
         if care:
             return work_on_rows(
                 *(counts, at, rb, black, gain, dark, low, sums, k),
-                *(out, to, b, None, True, None),
+                *(out, to, b, 0, samples, None, True, None),
             )
-        if extra is not None:
+        if not past:
             return work_on_rows(
                 *(counts, at, rb, black, gain, dark, low, sums, k),
-                *(out, to, b, extra, None, True),
+                *(out, to, b, 0, samples, None, None, None),
             )
-        if past:
-            return work_on_rows(
+        brightest, done = np.int32(0), I8(0)
+        while extra is not None and i < last:  # only where it must be, as it costs a quarter
+            special = I8(fix[i, 1]) // TOGETHER * TOGETHER
+            _, larger = work_on_rows(
                 *(counts, at, rb, black, gain, dark, low, sums, k),
-                *(out, to, b, None, None, True),
+                *(out, to, b, done, special, None, None, True),
             )
-        return work_on_rows(
+            brightest = max(brightest, larger)
+            done = min(special + TOGETHER, samples)
+            _, larger = work_on_rows(
+                *(counts, at, rb, black, gain, dark, low, sums, k),
+                *(out, to, b, special, done, extra, None, True),
+            )
+            brightest = max(brightest, larger)
+            while i < last and fix[i, 1] < done:
+                i += 1
+        changed, larger = work_on_rows(
             *(counts, at, rb, black, gain, dark, low, sums, k),
-            *(out, to, b, None, None, None),
+            *(out, to, b, done, samples, None, None, True),
         )
+        return changed, max(brightest, larger)
     changed = np.int32(0)
     brightest = np.int32(0)
     done = 0
     if m > 1 and not care:
         changed, brightest = work_on_rows(
             *(counts, (r, r + 1), rb, black, gain, dark, low, sums, k),
-            *(out, (n, n + 1), b, None, None, None),
+            *(out, (n, n + 1), b, 0, samples, None, None, None),
         )
         done = 2
     while done < m:
         if care:
             more, larger = work_on_rows(
                 *(counts, (r + done,), rb, black, gain, dark, low, sums, k),
-                *(out, (n + done,), b, None, True, None),
+                *(out, (n + done,), b, 0, samples, None, True, None),
             )
         else:
             more, larger = work_on_rows(
                 *(counts, (r + done,), rb, black, gain, dark, low, sums, k),
-                *(out, (n + done,), b, None, None, None),
+                *(out, (n + done,), b, 0, samples, None, None, None),
             )
         changed |= more
         brightest = max(brightest, larger)
@@ -149,6 +165,9 @@ def _run(  # type: ignore[no-untyped-def]
     k,
     out,
     extra,
+    fix,
+    first,
+    last,
     past,
 ):
     """Work on row ``b`` of ``m`` consecutive lines that are there.
@@ -163,16 +182,27 @@ def _run(  # type: ignore[no-untyped-def]
         counts, r, rb = scratch, 0, 0
     care = safe < 0
     changed, brightest = _rows(
-        counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b, extra, care, past
+        *(counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b),
+        *(extra, fix, first, last, care, past),
     )
     clipped = np.int64(0)
+    # bad pixels are neither bright nor dark (with care: else ``dark`` is 0 there)
     if level >= 0 and brightest >= level:
         for j in range(m):
             _count_bright(counts[r + j, rb], level, bright[n + j])
+            for i in range(first, last):
+                s = fix[i, 1]
+                bright[n + j, s] -= np.uint16(np.int32(counts[r + j, rb, s]) >= level)
+    if care and low is not None:
+        for j in range(m):
+            for i in range(first, last):
+                s = fix[i, 1]
+                low[n + j, s] -= np.uint16(F4(counts[r + j, rb, s]) < black[b, s])
     again = not care and brightest > safe and out is not None
     if again:  # with care; counted and summed up it is already
         changed, _ = _rows(
-            counts, r, rb, m, black, gain, dark, None, None, k, out, n, b, None, True, False
+            *(counts, r, rb, m, black, gain, dark, None, None, k, out, n, b),
+            *(None, fix, first, last, True, False),
         )
     if changed != 0:
         for j in range(m):
@@ -189,30 +219,18 @@ def _count_at(raw, layout, samples, n, b, s):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _forgive(  # type: ignore[no-untyped-def]
-    raw, layout, valid, start, stop, level, black, first, last, fix, bright, low
-):
-    """Bad pixels of a row are neither bright nor dark."""
-    for i in range(first, last):
-        b, s, _, _ = fix[i]
-        for n in range(start, stop):
-            if valid[n] == 0:
-                continue
-            count = _count_at(raw, layout, black.shape[1], n, b, s)
-            if level >= 0 and np.int32(count) >= level:
-                bright[n, s] -= np.uint16(1)
-            if low is not None:  # noqa: SIM102 - numba leaves out only a branch that stands alone
-                if F4(count) < black[b, s]:
-                    low[n, s] -= np.uint16(1)
+def _neighbours(row, black, gain):  # type: ignore[no-untyped-def]
+    """Give sample and bands of a bad pixel's neighbours along the spectrum, and their tables."""
+    _, s, lo, hi = row
+    return s, lo, hi, black[lo, s], gain[lo, s], black[hi, s], gain[hi, s]
 
 
 @helper
-def _between(raw, layout, n, row, w, black, gain):  # type: ignore[no-untyped-def]
-    """Give the value of a bad pixel: between its neighbours along the spectrum."""
-    _, s, lo, hi = row
-    samples = black.shape[1]
-    below = (F4(_count_at(raw, layout, samples, n, lo, s)) - black[lo, s]) * gain[lo, s]
-    above = (F4(_count_at(raw, layout, samples, n, hi, s)) - black[hi, s]) * gain[hi, s]
+def _between(raw, layout, samples, n, by, w):  # type: ignore[no-untyped-def]
+    """Give the value between a bad pixel's neighbours."""
+    s, lo, hi, black_lo, gain_lo, black_hi, gain_hi = by
+    below = (F4(_count_at(raw, layout, samples, n, lo, s)) - black_lo) * gain_lo
+    above = (F4(_count_at(raw, layout, samples, n, hi, s)) - black_hi) * gain_hi
     return below + (above - below) * w
 
 
@@ -247,10 +265,11 @@ def _mend(  # type: ignore[no-untyped-def]
         b, s, lo, _ = fix[i]
         if lo < 0:
             continue
+        by = _neighbours(fix[i], black, gain)
         for n in range(start, stop):
             if valid[n] == 0:
                 continue
-            v = _between(raw, layout, n, fix[i], weight[i], black, gain)
+            v = _between(raw, layout, black.shape[1], n, by, weight[i])
             if sums is not None:
                 sums[k, b, s // STRIP] += v
             if out is not None:
@@ -269,8 +288,9 @@ def _foresee(  # type: ignore[no-untyped-def]
         _, s, lo, _ = fix[i]
         if lo < 0:
             continue
+        by = _neighbours(fix[i], black, gain)
         for j in range(STRIP):
-            v = _between(raw, layout, start + j, fix[i], weight[i], black, gain)
+            v = _between(raw, layout, black.shape[1], start + j, by, weight[i])
             extra[j, s] = v
             inside = inside and _stored(v, to)[1] == 0
     return inside
@@ -304,7 +324,7 @@ def pass_bands(  # type: ignore[no-untyped-def]
     to,  # Rounding
     black,  # float32 (bands, samples)
     gain,  # float32 (bands, samples)
-    dark,  # uint16 (bands, samples): the least counts that are not below black
+    dark,  # uint16 (bands, samples): the least counts that are not below black; 0 at bad pixels
     safe,  # int32 (bands,): up to this count no value is clipped; −1: a row that needs care
     fix,  # int32 (n, 4), by bands
     fix_from,  # int32 (bands + 1,): where in fix each band begins
@@ -358,7 +378,7 @@ def pass_bands(  # type: ignore[no-untyped-def]
                         more, again = _run(
                             *(raw, layout, scratch, start, stop - start, b, level, to),
                             *(black, gain, dark, safe[b], bright, low, sums, row),
-                            *(out, extra, past),
+                            *(out, extra, fix, first, last, past),
                         )
                         if again:
                             _mend(
@@ -369,7 +389,7 @@ def pass_bands(  # type: ignore[no-untyped-def]
                         more, _ = _run(
                             *(raw, layout, scratch, start, stop - start, b, level, to),
                             *(black, gain, dark, safe[b], bright, low, sums, row),
-                            *(out, None, past),
+                            *(out, None, fix, first, last, past),
                         )
                     clipped += more
                 else:
@@ -378,17 +398,13 @@ def pass_bands(  # type: ignore[no-untyped-def]
                             more, _ = _run(
                                 *(raw, layout, scratch, n, 1, b, level, to),
                                 *(black, gain, dark, safe[b], bright, low, sums, row),
-                                *(out, None, past),
+                                *(out, None, fix, first, last, past),
                             )
                             clipped += more
                         elif out is not None:
                             out[n, b] = to.unknown
                 if first < last:
                     _forget(first, last, fix, extra)
-                    _forgive(
-                        *(raw, layout, valid, start, stop, level, black),
-                        *(first, last, fix, bright, low),
-                    )
                     if not mended:
                         clipped += _mend(
                             *(raw, layout, valid, start, stop, row, to, black, gain),

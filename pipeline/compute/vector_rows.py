@@ -54,6 +54,8 @@ def work_on_rows(  # type: ignore[no-untyped-def]
     out,
     lines,
     band,
+    start,
+    stop,
     extra,
     care,
     past,
@@ -79,6 +81,8 @@ def work_on_rows(  # type: ignore[no-untyped-def]
         Where the quantised values go.
     lines : tuple, of as many
     band : int64
+    start, stop : int64
+        Which samples; ``start`` a multiple of 32, ``stop`` too, or the end of the row.
     extra : float32 (4, samples), or None
         Is added to the corrected values of the first line, the second …: the values of bad pixels,
         whose gain is 0.
@@ -97,7 +101,7 @@ def work_on_rows(  # type: ignore[no-untyped-def]
     """
     signature = types.UniTuple(types.int32, 2)(
         *(raw, raw_lines, raw_band, black, gain, dark, low, sums, strip),
-        *(out, lines, band, extra, care, past),
+        *(out, lines, band, start, stop, extra, care, past),
     )
 
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
@@ -117,6 +121,7 @@ class _Rows:
             [builder.extract_value(values[name], i) for i in range(kinds[name].count)]
             for name in ("lines", "raw_lines")
         )
+        self.start, self.stop = values["start"], values["stop"]
         self.past = not isinstance(kinds["past"], types.NoneType)
         self.care = not isinstance(kinds["care"], types.NoneType)
         raw = context.make_array(kinds["raw"])(context, builder, values["raw"])
@@ -164,9 +169,9 @@ class _Rows:
         """Whole vectors, then what is left with narrower ones."""
         builder = self.builder
         found = []
-        start: Any = I64(0)
+        start: Any = self.start
         for width in WIDTHS:
-            stop = builder.and_(self.samples, ir.Constant(I64, -width))
+            stop = builder.and_(self.stop, ir.Constant(I64, -width))
             changed = self._place(ir.VectorType(I32, width))
             brightest = self._place(ir.VectorType(self.count_type, width))
             with cgutils.for_range_slice(builder, start, stop, I64(width), intp=I64) as (i, _):
@@ -327,7 +332,7 @@ class _Rows:
 
 _NAMES: Final = (
     *("raw", "raw_lines", "raw_band", "black", "gain", "dark"),
-    *("low", "sums", "strip", "out", "lines", "band", "extra", "care", "past"),
+    *("low", "sums", "strip", "out", "lines", "band", "start", "stop", "extra", "care", "past"),
 )
 
 
