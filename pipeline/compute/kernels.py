@@ -39,6 +39,8 @@ TILE: Final = 16
 
 # Reference counts are off (nothing here owns memory): two threads would fight over them.
 helper = numba.njit(nogil=True, error_model="numpy", _nrt=False)
+# What every row goes through: a call would pass some sixty values over the stack.
+inlined = numba.njit(nogil=True, error_model="numpy", _nrt=False, forceinline=True)
 _to_int16, _to_float32 = helper(to_int16), helper(to_float32)
 
 
@@ -80,7 +82,7 @@ def _count_clipped(row, black, gain, to):  # type: ignore[no-untyped-def]
     return clipped
 
 
-@helper
+@inlined
 def _rows(  # type: ignore[no-untyped-def]
     counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b, extra, fix, i, last, care, past
 ):
@@ -145,7 +147,7 @@ def _rows(  # type: ignore[no-untyped-def]
     return changed, brightest
 
 
-@helper
+@inlined
 def _run(  # type: ignore[no-untyped-def]
     raw,
     layout,
@@ -218,14 +220,14 @@ def _count_at(raw, layout, samples, n, b, s):  # type: ignore[no-untyped-def]
     return pixel_at(layout, raw[n], b * samples + s)
 
 
-@helper
+@inlined
 def _neighbours(row, black, gain):  # type: ignore[no-untyped-def]
     """Give sample and bands of a bad pixel's neighbours along the spectrum, and their tables."""
     _, s, lo, hi = row
     return s, lo, hi, black[lo, s], gain[lo, s], black[hi, s], gain[hi, s]
 
 
-@helper
+@inlined
 def _between(raw, layout, samples, n, by, w):  # type: ignore[no-untyped-def]
     """Give the value between a bad pixel's neighbours."""
     s, lo, hi, black_lo, gain_lo, black_hi, gain_hi = by
@@ -234,7 +236,7 @@ def _between(raw, layout, samples, n, by, w):  # type: ignore[no-untyped-def]
     return below + (above - below) * w
 
 
-@helper
+@inlined
 def _stored(v, to):  # type: ignore[no-untyped-def]
     """Give a value as it is stored, and 1 where that is the limit instead."""
     x = (v * to.scale + to.rounder) - to.rounder
@@ -278,7 +280,7 @@ def _mend(  # type: ignore[no-untyped-def]
     return clipped
 
 
-@helper
+@inlined
 def _foresee(  # type: ignore[no-untyped-def]
     raw, layout, start, to, black, gain, first, last, fix, weight, extra
 ):
@@ -296,7 +298,7 @@ def _foresee(  # type: ignore[no-untyped-def]
     return inside
 
 
-@helper
+@inlined
 def _forget(first, last, fix, extra):  # type: ignore[no-untyped-def]
     """Make ``extra`` zero again."""
     for i in range(first, last):
