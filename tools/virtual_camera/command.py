@@ -13,7 +13,6 @@ from pathlib import Path
 
 from pipeline.config import CameraConfig
 from pipeline.errors import SwathError
-
 from virtual_camera.build import CannotBuildError, build
 from virtual_camera.measure import measure
 from virtual_camera.playing import playing, render

@@ -1,4 +1,4 @@
-"""A GenTL consumer in plain ctypes: neither harvesters nor GenApi, nothing between it and the C ABI.
+"""A GenTL consumer in plain ctypes: nothing between it and the C interface, no GenApi either.
 
 For tests and measurements of a producer. Features are found in the device's XML by name, as far as
 the virtual camera's XML goes: a feature has one register of its own.
@@ -127,7 +127,7 @@ class Camera:
         self.buffers: list[c.c_void_p] = []
 
     def xml(self) -> str:
-        """The description, from where the port's URL says."""
+        """Read the description, from where the port's URL says."""
         _, address, size = self.library.text("GCGetPortURL", self.port).split(";")
         return self.read(int(address, 16), int(size.split("?")[0], 16)).decode()
 
