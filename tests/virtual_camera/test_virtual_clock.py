@@ -34,7 +34,7 @@ def test_clock_times_rate_is_delivered_and_lost_with_the_ids_of_the_lost_skipped
 
 def test_nothing_is_lost_while_buffers_are_queued(opened):
     with opened(**SMALL, ExposureTime=500.0, AcquisitionFrameRate=1000.0) as camera:
-        camera.start(buffers=256)
+        camera.start(buffers=310)
         assert [f.frame_id for f in camera.frames(300)] == list(range(300))
         assert camera.counter(UNDERRUN) == 0
         camera.stop()

@@ -46,7 +46,7 @@ def harvested(producer, settings):
 def test_frames_come_with_their_facts(harvested, scene):
     cube, playing = scene()
     with harvested(**playing.features(), AcquisitionFrameRate=500.0) as acquirer:
-        acquirer.num_buffers = 8
+        acquirer.num_buffers = 64
         acquirer.start()
         for expected in range(4):
             with acquirer.fetch(timeout=5) as buffer:
@@ -101,6 +101,7 @@ def test_chunks_reach_the_node_map(harvested, monkeypatch, tl_type):
     monkeypatch.setenv("SWATH_VIRTUAL_TLTYPE", tl_type)
     with harvested(**SMALL, EncoderRate=3000.0, ChunkModeActive=1) as acquirer:
         nodes = acquirer.remote_device.node_map
+        acquirer.num_buffers = 64
         acquirer.start()
         encoder = []
         for _ in range(5):
@@ -133,7 +134,7 @@ def test_a_chunk_may_be_switched_off(harvested):
 
 def test_an_incomplete_buffer_is_not_handed_on(harvested):
     with harvested(**SMALL, FaultIncompleteEvery=2) as acquirer:
-        acquirer.num_buffers = 16
+        acquirer.num_buffers = 64
         acquirer.start()
         ids = []
         while len(ids) < 4:

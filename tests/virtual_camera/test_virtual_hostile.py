@@ -64,7 +64,7 @@ def takers_of_handles():
                     yield name, handle
 
 
-@pytest.mark.parametrize(("name", "handle"), takers_of_handles())
+@pytest.mark.parametrize(("name", "handle"), list(takers_of_handles()))
 def test_a_handle_of_something_else_is_refused(producer, settings, name, handle):
     settings()
     with opened(producer) as one:
@@ -253,12 +253,14 @@ def test_killing_an_event_wakes_who_waits_for_it(opened):
         waiting = [threading.Thread(target=wait) for _ in range(2)]
         for thread in waiting:
             thread.start()
-        time.sleep(0.02)
-        for _ in waiting:
+        deadline = time.monotonic() + 10
+        while len(codes) < 2 and time.monotonic() < deadline:
             camera.library.EventKill(camera.event)
+            time.sleep(0.005)
         for thread in waiting:
             thread.join(5)
         assert codes == [ABORT, ABORT]
+        camera.library.EventFlush(camera.event)
         assert code_of(camera.take, 0.01) == TIMEOUT
         last = threading.Thread(target=wait)
         last.start()

@@ -72,6 +72,8 @@ def build(folder: Path | None = None, sanitize: str = "") -> Path:
             capture_output=True,
             text=True,
             check=False,
+            # A sanitizer that is loaded into this process has no business in the compiler.
+            env={k: v for k, v in os.environ.items() if k != "LD_PRELOAD"},
         )
         if made.returncode:
             raise CannotBuildError(f"{cxx} failed:\n{made.stderr[-4000:]}")

@@ -41,13 +41,16 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("--lines", type=int, default=256)
     one.add_argument("--bits", type=int, default=12)
     one.add_argument("--exposure-ms", type=float, default=2.5)
-    one = commands.add_parser("play", help="play a .hsi or ENVI file to a command")
+    one = commands.add_parser("play", help="play a .hsi or ENVI file to what follows --")
     one.add_argument("file", type=Path)
     one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    one.add_argument("run", nargs="*", metavar="-- COMMAND")
     one = commands.add_parser("measure", help="how fast a bare consumer gets frames")
     one.add_argument("--seconds", type=float, default=3.0)
-    given = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    # argparse would take the command's own options for ours
+    cut = words.index("--") if "--" in words else len(words)
+    given = parser.parse_args(words[:cut])
+    given.run = words[cut + 1 :]
     try:
         return {"build": _build, "render": _render, "play": _play, "measure": _measure}[
             given.command

@@ -197,7 +197,7 @@ class Camera:
             for buffer in self.buffers:
                 lib.DSQueueBuffer(self.stream, buffer)
 
-    def start(self, buffers: int = 8, queue: bool = True) -> None:
+    def start(self, buffers: int = 64, queue: bool = True) -> None:
         """Start stream and camera."""
         if self.stream is None:
             self.open_stream(buffers, queue)

@@ -22,7 +22,8 @@ uint8_t* put_trailer(uint8_t* at, uint32_t id, size_t length, bool big_endian) {
 }  // namespace
 
 const std::vector<ChunkKind>& chunk_kinds() {
-    static const std::vector<ChunkKind> all = {
+    // Never destroyed: an acquisition may still run while its process exits.
+    static const auto& all = *new std::vector<ChunkKind>{
         {kChunkTimestamp, "Timestamp", "ChunkTimestamp", false},
         {kChunkFrameId, "FrameID", "ChunkFrameID", false},
         {kChunkExposureTime, "ExposureTime", "ChunkExposureTime", true},

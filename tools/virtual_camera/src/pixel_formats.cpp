@@ -60,7 +60,8 @@ size_t MonoFormat::bytes(size_t pixels) const {
 }
 
 const std::vector<MonoFormat>& pixel_formats() {
-    static const std::vector<MonoFormat> all = {
+    // Never destroyed: an acquisition may still run while its process exits.
+    static const auto& all = *new std::vector<MonoFormat>{
         {"Mono8", 0x01080001, 8, Packing::none},
         {"Mono10", 0x01100003, 10, Packing::none},
         {"Mono10p", 0x010A0046, 10, Packing::lsb},
