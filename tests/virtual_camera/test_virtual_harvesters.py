@@ -15,6 +15,7 @@ pytest.importorskip("harvesters", reason="harvesters is not here")
 
 from genicam import genapi
 from genicam.genapi import GenericException
+from genicam.gentl import IoException
 from harvesters.core import Harvester
 
 from drivers.genicam import GenicamCamera, list_cameras
@@ -203,3 +204,26 @@ def test_the_consumer_has_no_complaints_about_missing_functions(producer, settin
         list_cameras(str(producer))
     sys.stdout.flush()
     assert "does not implement" not in "".join(capfd.readouterr())
+
+
+def fetch_on_and_on(acquirer):
+    while True:
+        acquirer.fetch(timeout=5).queue()
+
+
+def test_after_an_unplugging_the_camera_can_be_opened_again_in_the_same_process(
+    harvested,
+):
+    faults = {"FaultUnplugAfter": 3, "FaultUnplugTime": 0.05, "FaultUnplugKeepsInfo": 1}
+    with harvested(**SMALL, **faults, FaultStrikes=1) as acquirer:
+        acquirer.start()
+        with pytest.raises(IoException):
+            fetch_on_and_on(acquirer)
+        with pytest.raises(IoException):
+            acquirer.stop()  # else harvesters' destroy() fails at this, and releases nothing
+    time.sleep(0.06)
+    with harvested(**SMALL, **faults, FaultStrikes=1) as acquirer:
+        acquirer.start()
+        for _ in range(5):
+            acquirer.fetch(timeout=5).queue()
+        acquirer.stop()

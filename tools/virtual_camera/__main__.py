@@ -4,7 +4,7 @@
     python tools/virtual_camera render scene.raw       render the simulated camera's scene to a file
     python tools/virtual_camera play FILE              print the environment that plays FILE
     python tools/virtual_camera play FILE -- COMMAND   run COMMAND with it
-    python tools/virtual_camera measure                how fast a bare consumer gets frames
+    python tools/virtual_camera measure [FILE]         how fast a bare consumer gets frames
 
 docs/virtual-camera.md describes the cameras.
 """

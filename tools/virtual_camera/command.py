@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("file", type=Path)
     one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     one = commands.add_parser("measure", help="how fast a bare consumer gets frames")
+    one.add_argument("file", type=Path, nargs="?", help="what is played; else the pattern")
     one.add_argument("--seconds", type=float, default=3.0)
     words = sys.argv[1:] if arguments is None else arguments
     # argparse would take the command's own options for ours
@@ -96,8 +97,9 @@ def _play(given: argparse.Namespace) -> int:
 
 def _measure(given: argparse.Namespace) -> int:
     producer = build()
+    features = playing(given.file).features() if given.file else {}
     with tempfile.TemporaryDirectory() as locks:
-        os.environ["SWATH_VIRTUAL_LOCKS"] = locks
+        os.environ.update(environment(producer, features, Path(locks)))
         for name in ("Mono8", "Mono12", "Mono12p", "Mono12Packed", "Mono16"):
             for copy in (False, True):
                 got = measure(producer, given.seconds, copy, PixelFormat=name)

@@ -434,6 +434,7 @@ std::shared_ptr<const Shot> Camera::make_shot() {
 void Camera::publish() {
     auto made = make_shot();
     silent_ = on(FaultUnplugSilent);
+    keeps_info_ = on(FaultUnplugKeepsInfo);
     const std::lock_guard lock(exchange_);
     shot_ = std::move(made);
     ++shot_number_;

@@ -82,6 +82,7 @@ public:
     void on_lost(std::function<void()> told);
     bool lost() const { return lost_; }
     bool silent_when_lost() const { return silent_; }
+    bool keeps_info_when_lost() const { return keeps_info_; }
     size_t payload_size();
     uint64_t tick_hz() const { return tick_hz_; }
     const Identity& identity() const { return identity_; }
@@ -147,7 +148,8 @@ private:
     std::atomic<int64_t> clock_zero_ns_{0}, ptp_since_ns_{0};
     std::atomic<bool> ptp_{false};
 
-    std::atomic<bool> lost_{false}, silent_{false}, acquiring_{false};
+    std::atomic<bool> lost_{false}, silent_{false}, keeps_info_{false};
+    std::atomic<bool> acquiring_{false};
     std::atomic<int64_t> frames_{0}, frames_lost_{0}, triggers_missed_{0}, encoder_{0},
         encoder_zero_{0};
 

@@ -245,6 +245,7 @@ void faults(Table& t) {
     t.real(FaultUnplugAfterTime, "Or so long after the start").range(0, 3600).unit("s");
     t.real(FaultUnplugTime, "It is back after so long").range(0, 3600).real(1.0).unit("s");
     t.boolean(FaultUnplugSilent, "Waiting for frames times out instead of failing");
+    t.boolean(FaultUnplugKeepsInfo, "What the host knows of the device can still be asked for");
     t.integer(FaultCrashAfter, "The process aborts after so many frames").range(0, kMany);
     t.integer(FaultStrikes, "So many unpluggings and crashes at most, counted over all processes; "
                             "0: no limit").range(0, kMany);

@@ -28,7 +28,8 @@ namespace vcam {
     X(StatTriggersMissed) X(FaultFrameLossEvery) X(FaultIncompleteEvery) X(FaultPaddingX)         \
     X(FaultFrameID16Bit) X(FaultFrameIDStart) X(FaultTimestampResetAfter) X(FaultRefuseFeature)   \
     X(FaultStallAfter) X(FaultStallTime) X(FaultUnplugAfter) X(FaultUnplugAfterTime)              \
-    X(FaultUnplugTime) X(FaultUnplugSilent) X(FaultCrashAfter) X(FaultStrikes)
+    X(FaultUnplugTime) X(FaultUnplugSilent) X(FaultUnplugKeepsInfo) X(FaultCrashAfter)             \
+    X(FaultStrikes)
 
 enum FeatureIndex : int {
 #define VCAM_ENUMERATOR(name) name,

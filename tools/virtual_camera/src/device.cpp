@@ -143,7 +143,7 @@ GC_ERROR DevGetInfo(DEV_HANDLE device, DEVICE_INFO_CMD cmd, INFO_DATATYPE* type,
                     size_t* size) {
     return guarded([&] {
         const auto found = find<Device>(device);
-        found->check_alive();
+        if (!found->camera().keeps_info_when_lost()) found->check_alive();
         device_facts(found->camera().identity(), DEVICE_ACCESS_STATUS_OPEN_READWRITE, cmd,
                      found->camera().tick_hz(), Answer(type, buffer, size));
     });
