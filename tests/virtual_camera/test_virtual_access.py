@@ -105,3 +105,25 @@ def test_both_devices_acquire_at_once(producer, settings):
             assert frames == [(i, width) for i in range(5)]
         for camera in cameras:
             camera.stop()
+
+
+LEAVING = """
+import ctypes, sys
+sys.path[:0] = [sys.argv[2]]
+from pathlib import Path
+from virtual_camera.consumer import Camera, opened
+producer = opened(Path(sys.argv[1]))
+one = producer.__enter__()
+camera = Camera(one.library, one.open(one.ids()[0]))
+camera.start()
+print(next(camera.frames(1)).frame_id, flush=True)
+ctypes.CDLL(None).exit(0)  # with nothing closed before
+"""
+
+
+def test_a_process_may_end_in_the_middle_of_an_acquisition(producer, settings):
+    settings(AcquisitionFrameRate=0.0)
+    tools = str(Path(sys.modules["virtual_camera"].__file__).parents[1])
+    command = [sys.executable, "-c", LEAVING, str(producer), tools]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")

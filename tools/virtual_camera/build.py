@@ -61,9 +61,12 @@ def build(folder: Path | None = None, sanitize: str = "") -> Path:
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     base = folder or Path(tempfile.gettempdir()) / f"swath-virtual-build-{os.getuid()}"
     target = base / digest.hexdigest()[:16]
+    base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if base.stat().st_uid != os.getuid():
+        # what lies there is loaded into this process
+        raise CannotBuildError(f"{base}: belongs to another user")
     if (target / NAME).exists():
         return target / NAME
-    base.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Built aside and moved: several processes may build at once, and none sees half a library.
     with tempfile.TemporaryDirectory(dir=base) as aside:
         command = ["make", "-s", f"-j{os.cpu_count() or 1}", f"CXX={cxx}", f"SANITIZE={sanitize}"]
