@@ -103,11 +103,13 @@ def test_an_unplugged_camera_tells_so_and_then_fails_every_call(opened, fault):
     with opened(**SMALL, **fault) as camera:
         lost = event(camera, camera.device, MODULE_EVENT)
         error = event(camera, camera.device, ERROR_EVENT)
+        interface = camera.library.handle("DevGetParentIF", camera.device)
+        lost_there = event(camera, interface, MODULE_EVENT)
         camera.start()
         with pytest.raises(GenTLError) as failed:
             ids(camera, 1000)
         assert failed.value.code == IO
-        assert event_data(camera, lost, 0) == "9001"
+        assert event_data(camera, lost, 0) == event_data(camera, lost_there, 0) == "9001"
         assert event_data(camera, error, 0) == IO
         assert code_of(camera.get, "Width") == IO
         assert code_of(camera.set, "AcquisitionStop", 1) == IO

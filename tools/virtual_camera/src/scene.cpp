@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "module.h"
@@ -13,6 +14,7 @@ namespace vcam {
 namespace {
 
 constexpr int64_t kPatternLines = 16;
+constexpr size_t kReadAhead = size_t{1} << 30;
 constexpr int64_t kLargest = int64_t{1} << 16;  // pixels of a sensor along an axis
 
 }  // namespace
@@ -89,7 +91,8 @@ void Scene::open_file() {
         map_ = nullptr;
         fail(GC_ERR_IO, "SceneFile " + name + ": " + std::strerror(error));
     }
-    madvise(map_, map_bytes_, MADV_WILLNEED);
+    // Read ahead, but never so much that a long recording drives everything else out of memory.
+    madvise(map_, std::min(map_bytes_, kReadAhead), MADV_WILLNEED);
     first_ = static_cast<const uint8_t*>(map_) + settings_.offset;
     switch (settings_.interleave) {
         case kBip: column_step_ = bands * count, band_step_ = count, line_step_ = line_bytes; break;
