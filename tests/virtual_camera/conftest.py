@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -21,11 +22,25 @@ from virtual_camera.consumer import Camera, camera  # noqa: E402
 from virtual_camera.playing import Playing  # noqa: E402
 
 
+def _build() -> Path:
+    """Compile what is not compiled; SWATH_VIRTUAL_SANITIZE asks for sanitizers."""
+    return build(sanitize=os.environ.get("SWATH_VIRTUAL_SANITIZE", ""))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Compile before the first test: on a busy machine that takes longer than a test may."""
+    needed = any("producer" in getattr(item, "fixturenames", ()) for item in items)
+    if needed and not config.option.collectonly:
+        with contextlib.suppress(CannotBuildError):
+            _build()
+
+
 @pytest.fixture(scope="session")
 def producer() -> Path:
-    """swath_virtual.cti; SWATH_VIRTUAL_SANITIZE builds it with sanitizers."""
+    """swath_virtual.cti, or skip and say why there is none."""
     try:
-        return build(sanitize=os.environ.get("SWATH_VIRTUAL_SANITIZE", ""))
+        return _build()
     except CannotBuildError as error:
         pytest.skip(f"the virtual camera cannot be built: {error}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -67,8 +68,11 @@ def build(folder: Path | None = None, sanitize: str = "") -> Path:
         raise CannotBuildError(f"{base}: belongs to another user")
     if (target / NAME).exists():
         return target / NAME
-    # Built aside and moved: several processes may build at once, and none sees half a library.
-    with tempfile.TemporaryDirectory(dir=base) as aside:
+    # One process builds, others wait for it; moved into place, so that none sees half a library.
+    with (base / "lock").open("w") as lock, tempfile.TemporaryDirectory(dir=base) as aside:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (target / NAME).exists():
+            return target / NAME
         command = ["make", "-s", f"-j{os.cpu_count() or 1}", f"CXX={cxx}", f"SANITIZE={sanitize}"]
         made = subprocess.run(
             [*command, f"BUILD={aside}/out", "-C", str(HERE)],

@@ -137,7 +137,7 @@ void Stream::revoke(BUFFER_HANDLE handle, void** memory, void** user) {
 }
 
 void Stream::queue(BUFFER_HANDLE handle) {
-    check_alive();
+    if (trouble() != GC_ERR_SUCCESS) check_alive();
     const std::lock_guard lock(mutex_);
     auto& buffer = known(handle);
     if (buffer.place != Buffer::Place::idle) {
