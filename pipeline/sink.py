@@ -92,6 +92,7 @@ class Sink:
         self.failure = ""
         self._aborted = False
         self._under_way: deque[Task] = deque()
+        self._others_stand = False  # after a failure: what is under way can still be collected
         self._pinned: Ring | None = None
         self._refused: StorageError | None = None
         self._thread: threading.Thread | None = None
@@ -233,14 +234,17 @@ class Sink:
         """Do one step of a task; when it fails, the stages stop and the raw lines go on."""
         over = True
         try:
-            if self.failure:
+            if self.failure and not (self._others_stand and do == self._collect):
                 self._not_inspected(task)
             elif not self._aborted:
                 over = do(task)
         except Exception as error:  # whatever it is, the raw lines go on
-            text = str(error) if isinstance(error, SwathError) else repr(error)
-            self.failure = f"stages stopped at line {task.first_line}: {text}"
-            self._warn(f"{self.failure}; raw lines are still stored")
+            # A block that could not be begun leaves those before it as they are.
+            self._others_stand = not self.failure and do == self._submit
+            if not self.failure:
+                text = str(error) if isinstance(error, SwathError) else repr(error)
+                self.failure = f"stages stopped at line {task.first_line}: {text}"
+                self._warn(f"{self.failure}; raw lines are still stored")
             with contextlib.suppress(SwathError):
                 self._not_inspected(task)
         finally:

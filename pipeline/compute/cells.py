@@ -49,12 +49,12 @@ def mean_of_cells(dtype: np.dtype[Any]) -> MeanOfCells:
     signature = numba.types.void(
         table, table, numba.types.float32, numba.types.int64, numba.types.int64, out
     )
-    loop = _to_int16 if dtype == np.int16 else _to_float32
+    loop = to_int16 if dtype == np.int16 else to_float32
     compiled: MeanOfCells = compile_kernel(loop, signature, nogil=True, error_model="numpy")
     return compiled
 
 
-def _to_int16(sums, share, lines, first, last, out):  # type: ignore[no-untyped-def]
+def to_int16(sums, share, lines, first, last, out):  # type: ignore[no-untyped-def]
     """Divide, scale and round; for numba."""
     each = np.float32(1) / lines
     rounder = np.float32(1.5 * 2**23)  # added and taken away, it rounds |x| < 2²² half to even
@@ -66,12 +66,18 @@ def _to_int16(sums, share, lines, first, last, out):  # type: ignore[no-untyped-
             out[b, p] = np.int16(x if mean == mean else np.float32(IGNORE))
 
 
-def _to_float32(sums, share, lines, first, last, out):  # type: ignore[no-untyped-def]
+def to_float32(sums, share, lines, first, last, out):  # type: ignore[no-untyped-def]
     """Divide; for numba."""
     each = np.float32(1) / lines
     for b in range(first, last):
         for p in range(sums.shape[1]):
             out[b, p] = sums[b, p] * (share[b, p] * each)
+
+
+def shares(cells: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give one over the valid pixels of each cell in one line; infinite where there is none."""
+    with np.errstate(divide="ignore"):
+        return np.ascontiguousarray(np.float32(1) / cells)
 
 
 def _with_numpy(

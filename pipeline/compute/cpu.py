@@ -40,14 +40,15 @@ class CpuBackend:
     """
 
     name = "cpu"
-    depth = 1
+    #: While one thread does what cannot be shared for a block, the others work on the next.
+    depth = 2
 
     def __init__(self, threads: int, why: str) -> None:
         self.threads = threads or min(max(available_cores() - 1, 1), MAX_THREADS)
         self.why = why
         self._raw: NDArray[Any] = np.empty((0, 0, 0), np.uint16)
         self._crew = Crew(self.threads, "compute")
-        self.each = self._crew.each
+        self.each, self.post = self._crew.each, self._crew.post
 
     @property
     def raw(self) -> NDArray[Any]:

@@ -132,7 +132,7 @@ class CompiledPca:
         int
             Spectra used.
         """
-        top = np.empty(spectra.shape[1], np.float32)  # two threads may learn at once
+        top = np.empty(spectra.shape[1], line.dtype)  # two threads may learn at once
         return self._gather(line, every, level, shift, self._fix, self._weight, top, spectra, sums)
 
     def project(

@@ -7,11 +7,15 @@ installed, with equal results. Knows the tables, the interface and unpacking.
 from __future__ import annotations
 
 import importlib.util
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.compute.cells import shares
 from pipeline.compute.interface import PassOutputs, aligned, invalid_value, make_outputs
 from pipeline.compute.tables import LIMITS, PassPlan, PassTables, pass_tables
 from pipeline.compute.unpack import unpack
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Lines of a strip that the compiled kernels know; kernels.STRIP.
 STRIP: Final = 4
+#: Most pixels of a row without a value that are put right one by one.
+MAX_BLANKS: Final = 16
 
 
 def has_kernels(plan: PassPlan) -> bool:
@@ -45,87 +51,122 @@ class CpuPixelPass:
 
     def __init__(self, plan: PassPlan, backend: CpuBackend) -> None:
         self.plan = plan
-        self.outputs = make_outputs(plan)
         self.compiled = has_kernels(plan)
         self._backend = backend
-        self._valid = np.empty(plan.block_lines, np.uint8)
-        self._clipped = 0
         tables = pass_tables(plan)
-        if self.compiled:
-            self._run = CompiledPass(plan, tables, self.outputs, backend).run
-        else:
-            self._run = NumpyPass(plan, tables, self.outputs, backend).run
+        kind = CompiledPass if self.compiled else NumpyPass
+        # of the blocks under way, and of the one whose result is in use
+        self._passes = [kind(plan, tables, backend) for _ in range(backend.depth + 1)]
+        self._turn = 0
+        self._started: deque[Callable[[], tuple[PassOutputs, int]]] = deque()
 
     def start(self, valid: NDArray[np.bool_], phase: int) -> None:
         """Work on the loaded block; see :class:`pipeline.compute.interface.PixelPass`."""
-        raw = self._backend.raw
-        flags = self._valid[: len(raw)]
-        flags[:] = valid
-        self._clipped = self._run(raw, flags, phase)
+        of_block = self._passes[self._turn]
+        self._turn = (self._turn + 1) % len(self._passes)
+        self._started.append(of_block.start(self._backend.raw, valid, phase))
 
     def wait(self) -> tuple[PassOutputs, int]:
-        """Give what :meth:`start` has made."""
-        return self.outputs, self._clipped
+        """Join in, and give what :meth:`start` has made."""
+        return self._started.popleft()()
 
 
 class CompiledPass:
-    """The pass with numba: bands shared out over the threads, then the lines' totals."""
+    """The pass with numba: threads take tiles of bands, then come the lines' totals.
 
-    def __init__(
-        self, plan: PassPlan, tables: PassTables, outputs: PassOutputs, backend: CpuBackend
-    ) -> None:
+    Has the outputs of one block; tables are shared with those of the others.
+    """
+
+    def __init__(self, plan: PassPlan, tables: PassTables, backend: CpuBackend) -> None:
         from pipeline.compute.kernels import compile_finish, compile_pass, rounding
 
-        self._plan, self._tables, self._out, self._backend = plan, tables, outputs, backend
-        preview = plan.preview_factor > 0
-        kinds = [False, True] if plan.packed else [False]
+        self._plan, self._tables, self._backend = plan, tables, backend
+        preview = plan.preview_type
+        # Complete rows need no memory of their own where nobody asks for their sums: one for each
+        # thread stays in its cache.
+        spare = backend.threads if preview and not plan.coarser else 0
+        self.outputs = make_outputs(plan, spare=spare)
+        self._spare = plan.rows if spare else -1
         self._pass = {
             packed: compile_pass(
                 plan.dtype, plan.reflectance, dark=tables.dark, preview=preview, packed=packed
             )
-            for packed in kinds
+            for packed in ([False, True] if plan.packed else [False])
         }
         self._finish = compile_finish(plan.quality)
         self._to = rounding(plan.reflectance)
-        self._safe = safe_counts(tables, plan.reflectance)
-        starts = np.searchsorted(tables.fix[:, 0], np.arange(plan.bands + 1))
-        self._fix_from = starts.astype(np.int32)
         self._layout = 0
         if plan.packed is not None:
             from pipeline.compute.unpack_kernels import LAYOUTS
 
             self._layout = LAYOUTS[plan.packed.packing, plan.packed.bits]
+        self._derived = derived_tables(tables, plan)
         threads, samples = backend.threads, plan.samples
-        self._black, self._gain, self._dark = (
-            aligned_copy(table) for table in (tables.black, tables.gain, dark_counts(tables))
-        )
         word = np.dtype(np.uint16)
         self._bright = aligned((threads, plan.block_lines, samples), word)
         self._low = aligned((threads, plan.block_lines, samples), word)
         self._scratch = aligned((threads, plan.strip, 1, samples), word)
+        self._extra = aligned((threads, plan.strip, samples), np.dtype(np.float32))
+        self._valid = np.empty(plan.block_lines, np.uint8)
+        self._tile = np.zeros(1, np.int64)
 
-    def run(self, raw: NDArray[Any], valid: NDArray[np.uint8], phase: int) -> int:
-        """Work on a block; gives the number of values clipped."""
-        plan, tables, out = self._plan, self._tables, self._out
+    def start(
+        self, raw: NDArray[Any], valid: NDArray[np.bool_], phase: int
+    ) -> Callable[[], tuple[PassOutputs, int]]:
+        """Begin to work on a block; gives what waits, and gives outputs and values clipped."""
+        plan, tables, out, derived = self._plan, self._tables, self.outputs, self._derived
         kernel = self._pass[raw.ndim == 2]
-        preview = plan.preview_factor > 0
+        flags = self._valid[: len(raw)]
+        flags[:] = valid
+        self._tile[0] = 0
+        preview = plan.preview_type is not None
 
-        def work(first: int, last: int, t: int) -> int:
+        def share(t: int) -> int:
             return kernel(
-                *(raw, self._layout, self._scratch[t], valid, first, last, phase, tables.level),
-                *(self._to, self._black, self._gain, self._dark, self._safe),
-                *(tables.fix, self._fix_from, tables.fix_weight),
+                *(raw, self._layout, self._scratch[t], flags, self._tile, phase, tables.level),
+                *(self._to, *derived.values, tables.fix, derived.fix_from, tables.fix_weight),
+                *(derived.blank, derived.blank_from),
                 *(self._bright[t], self._low[t] if tables.dark else None),
                 out.sums if preview else None,
-                out.reflectance if plan.reflectance else None,
+                self._spare + t if self._spare >= 0 else -1,
+                *(derived.share, out.means) if preview else (None, None),
+                *(self._extra[t], out.reflectance if plan.reflectance else None),
             )
 
-        clipped = self._backend.each(work, plan.bands)
-        self._finish(
-            *(valid, plan.bands, self._bright, self._low, tables.planes),
-            *(out.saturated, out.below_dark, out.quality if plan.quality else None),
-        )
-        return clipped
+        join = self._backend.post(share)
+
+        def wait() -> tuple[PassOutputs, int]:
+            clipped = join()
+            self._finish(
+                *(flags, plan.bands, self._bright, self._low, tables.planes),
+                *(out.saturated, out.below_dark, out.quality if plan.quality else None),
+            )
+            return out, clipped
+
+        return wait
+
+
+@dataclass(frozen=True)
+class DerivedTables:
+    """What the compiled kernel reads beside the tables; see ``kernels.pass_bands``."""
+
+    values: tuple[NDArray[Any], ...]  # black, gain, dark, safe
+    fix_from: NDArray[np.int32]
+    blank: NDArray[np.int32]
+    blank_from: NDArray[np.int32]
+    share: NDArray[np.float32]
+
+
+def derived_tables(tables: PassTables, plan: PassPlan) -> DerivedTables:
+    """Work out what the compiled kernel reads beside the tables."""
+    gain, blank = without_blanks(tables)
+    safe = safe_counts(tables.black, gain, plan.reflectance)
+    values = (aligned_copy(table) for table in (tables.black, gain, dark_counts(tables)))
+    fix_from, blank_from = (
+        np.searchsorted(of[:, 0], np.arange(plan.bands + 1)).astype(np.int32)
+        for of in (tables.fix, blank)
+    )
+    return DerivedTables((*values, safe), fix_from, blank, blank_from, shares(tables.cells))
 
 
 def aligned_copy(table: NDArray[Any]) -> NDArray[Any]:
@@ -136,17 +177,36 @@ def aligned_copy(table: NDArray[Any]) -> NDArray[Any]:
 
 
 def dark_counts(tables: PassTables) -> NDArray[np.uint16]:
-    """Give the least counts that are not below black, (bands, samples)."""
-    return np.ceil(np.clip(np.nan_to_num(tables.black), 0, 65535)).astype(np.uint16)
+    """Give the least counts that are not below black, (bands, samples); 0 for bad pixels."""
+    least = np.ceil(np.clip(np.nan_to_num(tables.black), 0, 65535)).astype(np.uint16)
+    least[tables.fix[:, 0], tables.fix[:, 1]] = 0
+    return least
 
 
-def safe_counts(tables: PassTables, kind: str | None) -> NDArray[np.int32]:
+def without_blanks(tables: PassTables) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Give the gain without the NaN of single pixels, and the pixels to be blanked instead.
+
+    One NaN would make its whole row one that needs care. A gain of 0 adds nothing to a preview,
+    and what it stores is put right pixel by pixel: by the replacement of bad pixels, or from the
+    list, int32 (n, 2) of band and sample. Rows with many of them stay as they are.
+    """
+    blank = np.isnan(tables.gain) & np.isfinite(tables.black)
+    blank &= np.count_nonzero(blank, axis=1, keepdims=True) <= MAX_BLANKS
+    gain = np.where(blank, np.float32(0), tables.gain)
+    replaced = tables.fix[tables.fix[:, 2] >= 0]
+    blank[replaced[:, 0], replaced[:, 1]] = False
+    return gain, np.ascontiguousarray(np.argwhere(blank), np.int32)
+
+
+def safe_counts(
+    black: NDArray[np.float32], gain: NDArray[np.float32], kind: str | None
+) -> NDArray[np.int32]:
     """Give the count of each band up to which no sample's value leaves the limits of its type.
 
     −1 where that cannot be said: a gain is NaN or negative, a count of 0 leads below the least
     value, or black is beyond all counts.
     """
-    black, gain = tables.black.astype(np.float64), tables.gain.astype(np.float64)
+    black, gain = black.astype(np.float64), gain.astype(np.float64)
     known = np.isfinite(gain) & (gain >= 0) & (black <= 65535)
     safe = np.full(gain.shape, 65535.0)
     if kind in LIMITS:
@@ -160,15 +220,24 @@ def safe_counts(tables: PassTables, kind: str | None) -> NDArray[np.int32]:
 
 
 class NumpyPass:
-    """The same pass with NumPy, for any raw type; makes temporary arrays of a strip."""
+    """The same pass with NumPy, for any raw type; makes temporary arrays of a strip.
 
-    def __init__(
-        self, plan: PassPlan, tables: PassTables, outputs: PassOutputs, backend: CpuBackend
-    ) -> None:
-        self._plan, self._tables, self._out, self._backend = plan, tables, outputs, backend
+    Leaves the means of preview rows to who takes the sums.
+    """
 
-    def run(self, raw: NDArray[Any], valid: NDArray[np.uint8], phase: int) -> int:
-        """Work on a block, strips shared out over the threads; gives the values clipped."""
+    def __init__(self, plan: PassPlan, tables: PassTables, backend: CpuBackend) -> None:
+        self._plan, self._tables, self._backend = plan, tables, backend
+        self.outputs = make_outputs(plan, means=False)
+
+    def start(
+        self, raw: NDArray[Any], valid: NDArray[np.bool_], phase: int
+    ) -> Callable[[], tuple[PassOutputs, int]]:
+        """Work on a block, strips shared out over the threads; gives what gives the results."""
+        clipped = self.run(raw, valid, phase)
+        return lambda: (self.outputs, clipped)
+
+    def run(self, raw: NDArray[Any], valid: NDArray[np.bool_], phase: int) -> int:
+        """Do it; gives the number of values clipped."""
         raw = counts_of(raw, self._plan)
 
         def work(first: int, last: int, thread: int) -> int:
@@ -179,7 +248,7 @@ class NumpyPass:
     def strips(
         self,
         raw: NDArray[Any],
-        valid: NDArray[np.uint8],
+        valid: NDArray[np.bool_],
         first: int,
         last: int,
         phase: int,
@@ -189,14 +258,14 @@ class NumpyPass:
         clipped = 0
         for k in range(first, last):
             start, stop = max(0, k * size - phase), min(len(raw), (k + 1) * size - phase)
-            ok = valid[start:stop] != 0
+            ok = valid[start:stop]
             self._count(raw[start:stop], ok, slice(start, stop))
             if self._plan.reflectance or self._plan.preview_factor:
                 clipped += self._correct(raw[start:stop], ok, slice(start, stop), k)
         return clipped
 
     def _count(self, raw: NDArray[Any], ok: NDArray[np.bool_], lines: slice) -> None:
-        tables, out = self._tables, self._out
+        tables, out = self._tables, self.outputs
         seen = ok[:, None, None] & np.ones(raw.shape, np.bool_)
         seen[:, tables.fix[:, 0], tables.fix[:, 1]] = False
         bright = np.zeros((len(raw), raw.shape[2]), np.int64)
@@ -216,7 +285,7 @@ class NumpyPass:
             mask[~ok, 5] = min(raw.shape[1], 255)
 
     def _correct(self, raw: NDArray[Any], ok: NDArray[np.bool_], lines: slice, strip: int) -> int:
-        tables, out, kind = self._tables, self._out, self._plan.reflectance
+        tables, out, kind = self._tables, self.outputs, self._plan.reflectance
         with np.errstate(over="ignore", invalid="ignore"):
             value = (raw.astype(np.float32) - tables.black) * tables.gain
             keep = tables.fix[:, 2] >= 0

@@ -36,7 +36,11 @@ class PassOutputs:
     quality : uint8, (lines, 6, samples)
     sums : float32, (rows, bands, cells)
         Sums over each preview cell of what this block adds to it; row 0 continues the last row of
-        the block before when that was not complete.
+        the block before when that was not complete. Not of complete rows, where there are means and
+        no ``coarser`` previews.
+    means : int16 or float32, (rows, bands, cells)
+        Finished preview rows, where all lines of a row are in this block: see ``cells``. None where
+        the backend leaves them to who takes the sums.
     """
 
     reflectance: NDArray[Any]
@@ -44,6 +48,7 @@ class PassOutputs:
     below_dark: NDArray[np.uint32]
     quality: NDArray[np.uint8]
     sums: NDArray[np.float32]
+    means: NDArray[Any] | None = None
 
 
 class PixelPass(Protocol):
@@ -193,9 +198,23 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     return memory[start : start + count].view(dtype).reshape(shape)
 
 
-def make_outputs(plan: PassPlan, empty: Any = aligned) -> PassOutputs:
-    """Make host arrays for a plan's outputs; ``empty`` may hand out pinned memory."""
+def make_outputs(
+    plan: PassPlan, empty: Any = aligned, *, means: bool = True, spare: int = 0
+) -> PassOutputs:
+    """Make host arrays for a plan's outputs.
+
+    Parameters
+    ----------
+    plan : PassPlan
+    empty : callable
+        ``empty(shape, dtype)``; may hand out pinned memory.
+    means : bool
+        Whether the backend finishes preview rows.
+    spare : int
+        Further rows of sums.
+    """
     lines, bands, samples = plan.block_lines, plan.bands, plan.samples
+    cells = (plan.rows if plan.preview_factor else 0, bands, plan.cells)
     return PassOutputs(
         reflectance=empty(
             (lines if plan.reflectance else 0, bands, samples),
@@ -204,9 +223,8 @@ def make_outputs(plan: PassPlan, empty: Any = aligned) -> PassOutputs:
         saturated=empty((lines,), np.dtype(np.uint32)),
         below_dark=empty((lines,), np.dtype(np.uint32)),
         quality=empty((lines if plan.quality else 0, 6, samples), np.dtype(np.uint8)),
-        sums=empty(
-            (plan.rows if plan.preview_factor else 0, bands, plan.cells), np.dtype(np.float32)
-        ),
+        sums=empty((cells[0] + spare, *cells[1:]), np.dtype(np.float32)),
+        means=empty(cells, np.dtype(plan.preview_type or "int16")) if means else None,
     )
 
 

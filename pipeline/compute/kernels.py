@@ -1,9 +1,9 @@
 """The fused pixel pass for numba: strips of lines, tiles of bands; each raw pixel is read once.
 
 The lines of one preview row go through the inner loop (:mod:`pipeline.compute.vector_rows`)
-together, which reads each row of the references once for all of them. Bands are shared out over
-threads, and gone through in tiles, so that a tile's references stay in a core's own cache from
-strip to strip. What is rare (saturated or clipped values, lost lines, bad pixels) is dealt with
+together, which reads each row of the references once for all of them. Threads take one tile of
+bands after another, and go through it strip by strip, so that its references stay in a core's own
+cache. What is rare (saturated or clipped values, lost lines, bad pixels) is dealt with
 row by row, in plain loops. Imported only when a CPU backend is armed.
 """
 
@@ -16,25 +16,30 @@ from typing import Any, Final, NamedTuple
 import numba
 import numpy as np
 
+from pipeline.compute.cells import to_float32, to_int16
 from pipeline.compute.interface import ALIGNMENT
 from pipeline.compute.kernel_cache import compile_kernel
 from pipeline.compute.tables import INVALID, LIMITS
 from pipeline.compute.unpack_kernels import pixel_at, unpack_row
-from pipeline.compute.vector_ops import settle
-from pipeline.compute.vector_rows import ROUNDER, work_on_rows
+from pipeline.compute.vector_ops import settle, take_number
+from pipeline.compute.vector_rows import ROUNDER, WIDTHS, work_on_rows
 from pipeline.reflectance import SCALE
 
 F4 = np.float32
+I8: Any = np.int64
 NOUGHT = F4(0.0)
 #: Lines of a strip: those of one row of the finest preview.
 STRIP: Final = 4
 #: Results of so many bytes or more are written past the caches, which would not hold them.
 STREAMED_BYTES: Final = 4 << 20
+#: Samples that are worked on together.
+TOGETHER: Final = WIDTHS[0]
 #: Bands of a tile: with 1024 samples, 160 KiB of references.
 TILE: Final = 16
 
 # Reference counts are off (nothing here owns memory): two threads would fight over them.
 helper = numba.njit(nogil=True, error_model="numpy", _nrt=False)
+_to_int16, _to_float32 = helper(to_int16), helper(to_float32)
 
 
 class Rounding(NamedTuple):
@@ -77,38 +82,62 @@ def _count_clipped(row, black, gain, to):  # type: ignore[no-untyped-def]
 
 @helper
 def _rows(  # type: ignore[no-untyped-def]
-    counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b, care, past
+    counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b, extra, fix, i, last, care, past
 ):
     """Work on row ``b`` of lines ``n`` … ``n + m - 1``, whose counts begin at ``r``, ``rb``."""
+    samples = black.shape[1]
     if m == 4:
         at, to = (r, r + 1, r + 2, r + 3), (n, n + 1, n + 2, n + 3)
         if care:
             return work_on_rows(
-                counts, at, rb, black, gain, dark, low, sums, k, out, to, b, True, None
+                *(counts, at, rb, black, gain, dark, low, sums, k),
+                *(out, to, b, 0, samples, None, True, None),
             )
-        if past:
+        if not past:
             return work_on_rows(
-                counts, at, rb, black, gain, dark, low, sums, k, out, to, b, None, True
+                *(counts, at, rb, black, gain, dark, low, sums, k),
+                *(out, to, b, 0, samples, None, None, None),
             )
-        return work_on_rows(counts, at, rb, black, gain, dark, low, sums, k, out, to, b, None, None)
+        brightest, done = np.int32(0), I8(0)
+        while extra is not None and i < last:  # only where it must be, as it costs a quarter
+            special = I8(fix[i, 1]) // TOGETHER * TOGETHER
+            _, larger = work_on_rows(
+                *(counts, at, rb, black, gain, dark, low, sums, k),
+                *(out, to, b, done, special, None, None, True),
+            )
+            brightest = max(brightest, larger)
+            done = min(special + TOGETHER, samples)
+            _, larger = work_on_rows(
+                *(counts, at, rb, black, gain, dark, low, sums, k),
+                *(out, to, b, special, done, extra, None, True),
+            )
+            brightest = max(brightest, larger)
+            while i < last and fix[i, 1] < done:
+                i += 1
+        changed, larger = work_on_rows(
+            *(counts, at, rb, black, gain, dark, low, sums, k),
+            *(out, to, b, done, samples, None, None, True),
+        )
+        return changed, max(brightest, larger)
     changed = np.int32(0)
     brightest = np.int32(0)
     done = 0
     if m > 1 and not care:
-        at2, to2 = (r, r + 1), (n, n + 1)
         changed, brightest = work_on_rows(
-            counts, at2, rb, black, gain, dark, low, sums, k, out, to2, b, None, None
+            *(counts, (r, r + 1), rb, black, gain, dark, low, sums, k),
+            *(out, (n, n + 1), b, 0, samples, None, None, None),
         )
         done = 2
     while done < m:
-        at1, to1 = (r + done,), (n + done,)
         if care:
             more, larger = work_on_rows(
-                counts, at1, rb, black, gain, dark, low, sums, k, out, to1, b, True, None
+                *(counts, (r + done,), rb, black, gain, dark, low, sums, k),
+                *(out, (n + done,), b, 0, samples, None, True, None),
             )
         else:
             more, larger = work_on_rows(
-                counts, at1, rb, black, gain, dark, low, sums, k, out, to1, b, None, None
+                *(counts, (r + done,), rb, black, gain, dark, low, sums, k),
+                *(out, (n + done,), b, 0, samples, None, None, None),
             )
         changed |= more
         brightest = max(brightest, larger)
@@ -135,9 +164,16 @@ def _run(  # type: ignore[no-untyped-def]
     sums,
     k,
     out,
+    extra,
+    fix,
+    first,
+    last,
     past,
 ):
-    """Work on row ``b`` of ``m`` consecutive lines that are there; gives values clipped."""
+    """Work on row ``b`` of ``m`` consecutive lines that are there.
+
+    Gives values clipped, and whether the row was stored a second time, without what is extra.
+    """
     if raw.ndim == 3:
         counts, r, rb = raw, n, b
     else:
@@ -146,21 +182,32 @@ def _run(  # type: ignore[no-untyped-def]
         counts, r, rb = scratch, 0, 0
     care = safe < 0
     changed, brightest = _rows(
-        counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b, care, past
+        *(counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b),
+        *(extra, fix, first, last, care, past),
     )
     clipped = np.int64(0)
+    # bad pixels are neither bright nor dark (with care: else ``dark`` is 0 there)
     if level >= 0 and brightest >= level:
         for j in range(m):
             _count_bright(counts[r + j, rb], level, bright[n + j])
-    if not care and brightest > safe and out is not None:
-        # again, with care; counted and summed up it is already
+            for i in range(first, last):
+                s = fix[i, 1]
+                bright[n + j, s] -= np.uint16(np.int32(counts[r + j, rb, s]) >= level)
+    if care and low is not None:
+        for j in range(m):
+            for i in range(first, last):
+                s = fix[i, 1]
+                low[n + j, s] -= np.uint16(F4(counts[r + j, rb, s]) < black[b, s])
+    again = not care and brightest > safe and out is not None
+    if again:  # with care; counted and summed up it is already
         changed, _ = _rows(
-            counts, r, rb, m, black, gain, dark, None, None, k, out, n, b, True, False
+            *(counts, r, rb, m, black, gain, dark, None, None, k, out, n, b),
+            *(None, fix, first, last, True, False),
         )
     if changed != 0:
         for j in range(m):
             clipped += _count_clipped(counts[r + j, rb], black[b], gain[b], to)
-    return clipped
+    return clipped, again
 
 
 @helper
@@ -172,32 +219,98 @@ def _count_at(raw, layout, samples, n, b, s):  # type: ignore[no-untyped-def]
 
 
 @helper
+def _neighbours(row, black, gain):  # type: ignore[no-untyped-def]
+    """Give sample and bands of a bad pixel's neighbours along the spectrum, and their tables."""
+    _, s, lo, hi = row
+    return s, lo, hi, black[lo, s], gain[lo, s], black[hi, s], gain[hi, s]
+
+
+@helper
+def _between(raw, layout, samples, n, by, w):  # type: ignore[no-untyped-def]
+    """Give the value between a bad pixel's neighbours."""
+    s, lo, hi, black_lo, gain_lo, black_hi, gain_hi = by
+    below = (F4(_count_at(raw, layout, samples, n, lo, s)) - black_lo) * gain_lo
+    above = (F4(_count_at(raw, layout, samples, n, hi, s)) - black_hi) * gain_hi
+    return below + (above - below) * w
+
+
+@helper
+def _stored(v, to):  # type: ignore[no-untyped-def]
+    """Give a value as it is stored, and 1 where that is the limit instead."""
+    x = (v * to.scale + to.rounder) - to.rounder
+    return min(max(x, to.least), to.greatest), np.int64((x < to.least) | (x > to.greatest))
+
+
+@helper
 def _mend(  # type: ignore[no-untyped-def]
-    raw, layout, n, k, level, to, black, gain, first, last, fix, weight, bright, low, sums, out
+    raw,
+    layout,
+    valid,
+    start,
+    stop,
+    k,
+    to,
+    black,
+    gain,
+    first,
+    last,
+    fix,
+    weight,
+    sums,
+    out,
 ):
-    """Bad pixels of a line: they count as nothing else, and take their neighbours' value."""
-    samples = black.shape[1]
+    """Bad pixels of a row take the value between their neighbours. Returns values clipped."""
     clipped = np.int64(0)
     for i in range(first, last):
-        b, s, lo, hi = fix[i]
-        count = _count_at(raw, layout, samples, n, b, s)
-        if level >= 0 and np.int32(count) >= level:
-            bright[n, s] -= np.uint16(1)
-        if low is not None:  # noqa: SIM102 - numba leaves the branch out only where it stands alone
-            if F4(count) < black[b, s]:
-                low[n, s] -= np.uint16(1)
+        b, s, lo, _ = fix[i]
         if lo < 0:
             continue
-        v = (F4(_count_at(raw, layout, samples, n, lo, s)) - black[lo, s]) * gain[lo, s]
-        w = (F4(_count_at(raw, layout, samples, n, hi, s)) - black[hi, s]) * gain[hi, s]
-        v = v + (w - v) * weight[i]
-        if sums is not None:
-            sums[k, b, s // STRIP] += v
-        if out is not None:
-            x = (v * to.scale + to.rounder) - to.rounder
-            clipped += np.int64((x < to.least) | (x > to.greatest))
-            out[n, b, s] = min(max(x, to.least), to.greatest)
+        by = _neighbours(fix[i], black, gain)
+        for n in range(start, stop):
+            if valid[n] == 0:
+                continue
+            v = _between(raw, layout, black.shape[1], n, by, weight[i])
+            if sums is not None:
+                sums[k, b, s // STRIP] += v
+            if out is not None:
+                out[n, b, s], beyond = _stored(v, to)
+                clipped += beyond
     return clipped
+
+
+@helper
+def _foresee(  # type: ignore[no-untyped-def]
+    raw, layout, start, to, black, gain, first, last, fix, weight, extra
+):
+    """Put the values of a row's bad pixels into ``extra``; tells whether all are in the limits."""
+    inside = True
+    for i in range(first, last):
+        _, s, lo, _ = fix[i]
+        if lo < 0:
+            continue
+        by = _neighbours(fix[i], black, gain)
+        for j in range(STRIP):
+            v = _between(raw, layout, black.shape[1], start + j, by, weight[i])
+            extra[j, s] = v
+            inside = inside and _stored(v, to)[1] == 0
+    return inside
+
+
+@helper
+def _forget(first, last, fix, extra):  # type: ignore[no-untyped-def]
+    """Make ``extra`` zero again."""
+    for i in range(first, last):
+        for j in range(STRIP):
+            extra[j, fix[i, 1]] = NOUGHT
+
+
+@helper
+def _means(sums, share, lines, first, last, means):  # type: ignore[no-untyped-def]
+    """Give the means of a complete preview row."""
+    if means.itemsize == 2:
+        _to_int16(sums, share, lines, first, last, means)
+    else:
+        _to_float32(sums, share, lines, first, last, means)
 
 
 def pass_bands(  # type: ignore[no-untyped-def]
@@ -205,64 +318,105 @@ def pass_bands(  # type: ignore[no-untyped-def]
     layout,  # of the packed lines
     scratch,  # uint16 (4, 1, samples) of this thread, for packed lines
     valid,  # uint8 (lines,)
-    first,  # bands to work on: first … last − 1
-    last,
+    turn,  # int64 (1,): the tile that is taken next
     phase,  # lines that strip 0 already has from the block before
     level,  # saturation, DN; −1: none
     to,  # Rounding
     black,  # float32 (bands, samples)
     gain,  # float32 (bands, samples)
-    dark,  # uint16 (bands, samples): the least counts that are not below black
+    dark,  # uint16 (bands, samples): the least counts that are not below black; 0 at bad pixels
     safe,  # int32 (bands,): up to this count no value is clipped; −1: a row that needs care
     fix,  # int32 (n, 4), by bands
     fix_from,  # int32 (bands + 1,): where in fix each band begins
     weight,  # float32 (n,)
+    blank,  # int32 (n, 2), by bands: pixels that give nothing, though their gain here is 0
+    blank_from,  # int32 (bands + 1,): where in blank each band begins
     bright,  # uint16 (lines, samples) of this thread, zero before
     low,  # the same, or None: nothing is compared with black
     sums,  # float32 (strips, bands, cells), or None: no preview
+    spare,  # row of sums for those that are complete; −1: each has its own
+    share,  # float32 (bands, cells): see cells; or None: no preview
+    means,  # int16 or float32 (strips, bands, cells), of complete strips; or None
+    extra,  # float32 (4, samples) of this thread, zero
     out,  # (lines, bands, samples), or None: not stored
 ):
-    """Work on a range of bands; see docs/compute.md for the semantics. Returns values clipped."""
-    lines = valid.size
+    """Work on tiles until none is left; see docs/compute.md. Returns values clipped."""
+    lines, bands = valid.size, black.shape[0]
     past = False
     if out is not None:
         row_bytes = out.shape[2] * out.itemsize
         past = out.size * out.itemsize >= STREAMED_BYTES and row_bytes % ALIGNMENT == 0
         past = past and out.ctypes.data % ALIGNMENT == 0
     clipped = np.int64(0)
-    for tile in range(first, last, TILE):
-        tile_end = min(tile + TILE, last)
+    tile = take_number(turn) * TILE
+    while tile < bands:
+        tile_end = min(tile + TILE, bands)
         for k in range((lines + phase + STRIP - 1) // STRIP):
             start = max(0, k * STRIP - phase)
             stop = min(lines, (k + 1) * STRIP - phase)
-            whole = True
+            complete = stop - start == STRIP
+            row = k
+            if spare >= 0 and complete:
+                row = spare
+            there = np.int64(0)
             for n in range(start, stop):
-                whole = whole and valid[n] != 0
+                there += np.int64(valid[n] != 0)
             for b in range(tile, tile_end):
                 if sums is not None:
-                    sums[k, b] = NOUGHT
-                if whole:
-                    clipped += _run(
-                        *(raw, layout, scratch, start, stop - start, b, level, to),
-                        *(black, gain, dark, safe[b], bright, low, sums, k, out, past),
-                    )
+                    sums[row, b] = NOUGHT
+                first, last = fix_from[b], fix_from[b + 1]
+                mended = first == last
+                if there == stop - start:
+                    # What is written past the caches should not be touched again: a store there
+                    # waits for memory. So bad pixels take their value before it is written.
+                    if past and not mended and complete and safe[b] >= 0:
+                        mended = _foresee(
+                            *(raw, layout, start, to, black, gain),
+                            *(first, last, fix, weight, extra),
+                        )
+                    if mended and first < last:
+                        more, again = _run(
+                            *(raw, layout, scratch, start, stop - start, b, level, to),
+                            *(black, gain, dark, safe[b], bright, low, sums, row),
+                            *(out, extra, fix, first, last, past),
+                        )
+                        if again:
+                            _mend(
+                                *(raw, layout, valid, start, stop, row, to, black, gain),
+                                *(first, last, fix, weight, None, out),
+                            )
+                    else:
+                        more, _ = _run(
+                            *(raw, layout, scratch, start, stop - start, b, level, to),
+                            *(black, gain, dark, safe[b], bright, low, sums, row),
+                            *(out, None, fix, first, last, past),
+                        )
+                    clipped += more
                 else:
                     for n in range(start, stop):
                         if valid[n] != 0:
-                            clipped += _run(
+                            more, _ = _run(
                                 *(raw, layout, scratch, n, 1, b, level, to),
-                                *(black, gain, dark, safe[b], bright, low, sums, k, out, past),
+                                *(black, gain, dark, safe[b], bright, low, sums, row),
+                                *(out, None, fix, first, last, past),
                             )
+                            clipped += more
                         elif out is not None:
                             out[n, b] = to.unknown
-            if fix_from[tile] < fix_from[tile_end]:
-                for n in range(start, stop):
-                    if valid[n] != 0:
+                if first < last:
+                    _forget(first, last, fix, extra)
+                    if not mended:
                         clipped += _mend(
-                            *(raw, layout, n, k, level, to, black, gain),
-                            *(fix_from[tile], fix_from[tile_end]),
-                            *(fix, weight, bright, low, sums, out),
+                            *(raw, layout, valid, start, stop, row, to, black, gain),
+                            *(first, last, fix, weight, sums, out),
                         )
+                if out is not None:
+                    for i in range(blank_from[b], blank_from[b + 1]):
+                        for n in range(start, stop):
+                            out[n, b, blank[i, 1]] = to.unknown
+            if means is not None and complete:
+                _means(sums[row], share, F4(there), tile, tile_end, means[k])
+        tile = take_number(turn) * TILE
     if past:
         settle()
     return clipped
@@ -313,7 +467,7 @@ def finish_lines(  # type: ignore[no-untyped-def]
 
 @functools.cache
 def compile_pass(
-    dtype: np.dtype[Any], kind: str | None, *, dark: bool, preview: bool, packed: bool
+    dtype: np.dtype[Any], kind: str | None, *, dark: bool, preview: str | None, packed: bool
 ) -> Callable[..., int]:
     """Compile (or load from the cache) :func:`pass_bands`.
 
@@ -321,7 +475,8 @@ def compile_pass(
     ----------
     dtype : uint8 or uint16, of the raw counts
     kind : reflectance type; None when it is not stored
-    dark, preview : whether counts are compared with black, and preview sums are made
+    dark : whether counts are compared with black
+    preview : type of preview rows; None when there are none
     packed : whether blocks are as the camera packed them
     """
     n = numba.types
@@ -333,12 +488,13 @@ def compile_pass(
     table, counter = n.float32[:, ::1], n.uint16[:, ::1]
     signature = n.int64(
         *(raw, i8, n.uint16[:, :, ::1], n.Array(n.uint8, 1, "C", readonly=True)),
-        *(i8, i8, i8, n.int32, n.NamedUniTuple(n.float32, len(Rounding._fields), Rounding)),
+        *(n.int64[::1], i8, n.int32, n.NamedUniTuple(n.float32, len(Rounding._fields), Rounding)),
         *(table, table, counter, n.int32[::1]),
-        *(n.int32[:, ::1], n.int32[::1], n.float32[::1]),
+        *(n.int32[:, ::1], n.int32[::1], n.float32[::1], n.int32[:, ::1], n.int32[::1]),
         *(counter, counter if dark else n.none),
-        n.float32[:, :, ::1] if preview else n.none,
-        getattr(n, kind)[:, :, ::1] if kind else n.none,
+        *(n.float32[:, :, ::1], i8, table) if preview else (n.none, i8, n.none),
+        getattr(n, preview)[:, :, ::1] if preview else n.none,
+        *(table, getattr(n, kind)[:, :, ::1] if kind else n.none),
     )
     return compile_kernel(pass_bands, signature, nogil=True, error_model="numpy", _nrt=False)
 

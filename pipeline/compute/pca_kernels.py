@@ -1,7 +1,7 @@
 """The PCA's loops for numba: spectra for the moments, projection, rounding of scores.
 
-The projection keeps the sums of eight components over 32 samples in registers while it goes down
-the bands, so that counts are widened on the fly and nothing but the counts is read from memory.
+The projection keeps the sums of 16 components over 16 samples in registers while it goes down the
+bands, so that counts are widened on the fly and nothing but the counts is read from memory.
 Imported only when a CPU backend with PCA is armed; knows arrays and numba's lowering.
 """
 
@@ -20,11 +20,11 @@ from numba.extending import intrinsic
 from pipeline.compute.kernel_cache import compile_kernel
 
 #: Components that are projected on together.
-COMPONENTS: Final = 8
+COMPONENTS: Final = 16
 #: Samples that are worked on together.
 WIDTH: Final = 16
-#: Vectors of them side by side: the loads of a row then fill a cache line.
-ABREAST: Final = 2
+#: Samples whose counts fill a cache line.
+LINE: Final = 32
 #: Added to |x| < 2²² and taken away, it rounds half to even.
 ROUNDER: Final = np.float32(1.5 * 2**23)
 
@@ -37,7 +37,7 @@ helper = numba.njit(nogil=True, error_model="numpy", _nrt=False)
 def _project_columns(  # type: ignore[no-untyped-def]
     typingctx, kept, line, sample, mean, basis, first, out
 ):
-    """Project ``WIDTH · ABREAST`` samples of a line on eight components, from number ``first`` on.
+    """Project ``WIDTH`` samples of a line on ``COMPONENTS`` components, from number ``first`` on.
 
     ``out[line, first + k, sample + i] = Σ_b basis[b, first + k] · (kept[line, b, sample + i]
     − mean[b])``; kept (lines, bands, samples), mean (bands,), basis (bands, components), both
@@ -58,8 +58,7 @@ def _project_columns(  # type: ignore[no-untyped-def]
         fused = ("contract",)
         start = builder.add(builder.mul(builder.mul(line, bands), samples), sample)
         sums = [
-            cgutils.alloca_once_value(builder, ir.Constant(floats, None))
-            for _ in range(COMPONENTS * ABREAST)
+            cgutils.alloca_once_value(builder, ir.Constant(floats, None)) for _ in range(COMPONENTS)
         ]
         for place in sums:
             builder.store(ir.Constant(floats, None), place)
@@ -74,38 +73,45 @@ def _project_columns(  # type: ignore[no-untyped-def]
             function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
             builder.call(function, [at, I32(0), I32(3), I32(1)])  # to read, keep it near, data
 
-        with cgutils.for_range_slice(builder, I64(0), bands, I64(1), intp=I64) as (b, _):
+        def add_band(b: Any) -> None:
             row = builder.add(start, builder.mul(b, samples))
             about = splat(builder.load(builder.gep(arrays["mean"].data, [b], inbounds=True)))
-            values = []
-            for v in range(ABREAST):
-                at = builder.gep(
-                    arrays["kept"].data, [builder.add(row, I64(v * WIDTH))], inbounds=True
-                )
-                if v == 0:  # rows are far apart: no processor guesses where the next are read
-                    ahead = builder.gep(at, [I64(ABREAST * WIDTH)])
-                    prefetch(builder.bitcast(ahead, ir.IntType(8).as_pointer()))
-                at = builder.bitcast(at, counts.as_pointer())
-                wide = builder.load(at, align=counts.element.width // 8)
-                wide = builder.zext(wide, ir.VectorType(I32, WIDTH))
-                values.append(builder.fsub(builder.sitofp(wide, floats), about))
+            at = builder.gep(arrays["kept"].data, [row], inbounds=True)
+            at = builder.bitcast(at, counts.as_pointer())
+            wide = builder.load(at, align=counts.element.width // 8)
+            wide = builder.zext(wide, ir.VectorType(I32, WIDTH))
+            value = builder.fsub(builder.sitofp(wide, floats), about)
             weights = builder.add(builder.mul(b, components), first)
-            for k in range(COMPONENTS):
+            for k, place in enumerate(sums):
                 at = builder.gep(
                     arrays["basis"].data, [builder.add(weights, I64(k))], inbounds=True
                 )
-                weight = splat(builder.load(at))
-                for v in range(ABREAST):
-                    place = sums[k * ABREAST + v]
-                    product = builder.fmul(weight, values[v], flags=fused)
-                    builder.store(builder.fadd(builder.load(place), product, flags=fused), place)
-        for k in range(COMPONENTS):
+                product = builder.fmul(splat(builder.load(at)), value, flags=fused)
+                builder.store(builder.fadd(builder.load(place), product, flags=fused), place)
+
+        # Rows are far apart: no processor guesses where the next are read. Of the next cache line
+        # of each row, this call asks for those of half the bands, as evenly as it computes.
+        half = builder.udiv(bands, I64(2))
+        turn = builder.urem(builder.udiv(sample, I64(WIDTH)), I64(LINE // WIDTH))
+        asked = builder.add(start, builder.mul(builder.mul(turn, half), samples))
+        asked = builder.add(asked, I64(LINE))
+        with cgutils.for_range_slice(builder, I64(0), half, I64(1), intp=I64) as (pair, _):
+            at = builder.add(asked, builder.mul(pair, samples))
+            at = builder.gep(arrays["kept"].data, [at])
+            prefetch(builder.bitcast(at, ir.IntType(8).as_pointer()))
+            b = builder.mul(pair, I64(2))
+            add_band(b)
+            add_band(builder.add(b, I64(1)))
+        with cgutils.for_range_slice(
+            builder, builder.mul(half, I64(2)), bands, I64(1), intp=I64
+        ) as (b, _):
+            add_band(b)
+        for k, place in enumerate(sums):
             row = builder.add(builder.mul(line, components), builder.add(first, I64(k)))
-            for v in range(ABREAST):
-                index = builder.add(builder.add(builder.mul(row, samples), sample), I64(v * WIDTH))
-                at = builder.gep(arrays["out"].data, [index], inbounds=True)
-                at = builder.bitcast(at, floats.as_pointer())
-                builder.store(builder.load(sums[k * ABREAST + v]), at, align=4)
+            index = builder.add(builder.mul(row, samples), sample)
+            at = builder.gep(arrays["out"].data, [index], inbounds=True)
+            at = builder.bitcast(at, floats.as_pointer())
+            builder.store(builder.load(place), at, align=4)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -135,13 +141,12 @@ def project_lines(  # type: ignore[no-untyped-def]
     """Project lines; bad pixels count as their neighbours along the spectrum have it."""
     bands, samples = kept.shape[1], kept.shape[2]
     components = basis.shape[1]
-    step = WIDTH * ABREAST
-    whole = samples - samples % step
+    whole = samples - samples % WIDTH
     for n in range(first, last):
         if valid[n] == 0:
             out[n] = np.float32(0)
             continue
-        for s in range(0, whole, step):
+        for s in range(0, whole, WIDTH):
             for k in range(0, components, COMPONENTS):
                 _project_columns(kept, n, s, mean, basis, k, out)
         for s in range(whole, samples):
@@ -185,15 +190,17 @@ def round_scores(  # type: ignore[no-untyped-def]
 
 
 @helper
-def _centre_row(row, every, shift, out):  # type: ignore[no-untyped-def]
-    for i in range(out.size):
-        out[i] = np.float32(row[i * every]) - shift
-
-
-@helper
-def _brightest(row, every, top):  # type: ignore[no-untyped-def]
-    for i in range(top.size):
-        top[i] = max(top[i], np.float32(row[i * every]))
+def _centre_row(row, every, shift, out, top):  # type: ignore[no-untyped-def]
+    """Take every ``every``-th count about the shift; remember the brightest of each spectrum."""
+    if every == 1:  # the compiler makes vectors of loops without a stride only
+        for i in range(out.size):
+            out[i] = np.float32(row[i]) - shift
+        for i in range(out.size):
+            top[i] = max(top[i], row[i])
+    else:
+        for i in range(out.size):
+            out[i] = np.float32(row[i * every]) - shift
+            top[i] = max(top[i], row[i * every])
 
 
 @helper
@@ -222,16 +229,15 @@ def gather_spectra(  # type: ignore[no-untyped-def]
     shift,  # float32 (bands,)
     fix,  # int32 (n, 4)
     weight,  # float32 (n,)
-    top,  # float32 (width,), scratch
+    top,  # as the counts, (width,), scratch
     out,  # float32 (bands, width): counts about the shift
     sums,  # float64 (bands,): gains the sum of each band
 ):
     """Gather the spectra that moments are formed of; gives how many are used."""
     bands, width = out.shape
-    top[:] = np.float32(0)
+    top[:] = 0
     for b in range(bands):
-        _centre_row(line[b], every, shift[b], out[b])
-        _brightest(line[b], every, top)
+        _centre_row(line[b], every, shift[b], out[b], top)
     for i in range(fix.shape[0]):
         b, s, lo, hi = fix[i]
         if lo < 0 or s % every != 0:
@@ -240,7 +246,7 @@ def gather_spectra(  # type: ignore[no-untyped-def]
         out[b, s // every] = v + (np.float32(line[hi, s]) - v) * weight[i] - shift[b]
     used = width
     for i in range(width):
-        if top[i] >= level:
+        if np.float32(top[i]) >= level:
             # A bad pixel may be the bright one: then the spectrum has still to be looked at.
             # A whole count comes back whole when the shift is added again.
             bright = False
@@ -272,7 +278,9 @@ def compile_pca(dtype: np.dtype[Any]) -> tuple[Callable[..., int], ...]:
     signatures: dict[Callable[..., int], Any] = {
         project_lines: i8(counts[:, :, ::1], i8, i8, flags, row, table, *fixes, cube, n.int32[::1]),
         round_scores: i8(cube, i8, i8, row, n.int16[:, :, ::1]),
-        gather_spectra: i8(counts[:, ::1], i8, n.float32, row, *fixes, row, table, n.float64[::1]),
+        gather_spectra: i8(
+            *(counts[:, ::1], i8, n.float32, row, *fixes, counts[::1], table, n.float64[::1])
+        ),
     }
     return tuple(
         compile_kernel(loop, signature, nogil=True, error_model="numpy", _nrt=False)

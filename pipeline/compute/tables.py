@@ -35,7 +35,8 @@ LOW_SIGNAL: Final = 0.01
 class PassPlan:
     """What one pixel pass is armed for.
 
-    ``preview_factor``: samples (and lines) to a cell; 0: none. ``packed``: the format of blocks
+    ``preview_factor``: samples (and lines) to a cell; 0: none. ``coarser``: the sums of complete
+    preview rows are wanted, too, as coarser previews follow. ``packed``: the format of blocks
     that come as the camera packed them, uint8 (lines, bytes of a line); blocks of counts
     (lines, bands, samples) may come as well. The other attributes are those of
     :class:`pipeline.stages.stage.EnginePlan`.
@@ -51,12 +52,20 @@ class PassPlan:
     reflectance: ReflectanceType | None = None
     quality: bool = True
     preview_factor: int = 0
+    coarser: bool = False
     packed: PixelFormat | None = None
 
     @property
     def cells(self) -> int:
         """Preview cells across a line."""
         return -(-self.samples // self.preview_factor) if self.preview_factor else 0
+
+    @property
+    def preview_type(self) -> Literal["int16", "float32"] | None:
+        """Type of preview rows: reflectance × 10000, or mean counts; None: there are none."""
+        if not self.preview_factor:
+            return None
+        return "float32" if self.correction is None else "int16"
 
     @property
     def strip(self) -> int:

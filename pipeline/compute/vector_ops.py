@@ -130,6 +130,19 @@ def settle(context):  # type: ignore[no-untyped-def]
     return types.void(), generate
 
 
+@intrinsic
+def take_number(context, counter):  # type: ignore[no-untyped-def]
+    """Give the number in ``counter``, int64 (1,), and raise it: no two threads get the same."""
+    if (counter.dtype, counter.ndim) != (types.int64, 1):
+        raise TypingError(f"take_number: found {counter}, needed is int64 (1,)")
+
+    def generate(target, builder, signature, values):  # type: ignore[no-untyped-def]
+        place = target.make_array(signature.args[0])(target, builder, values[0]).data
+        return builder.atomic_rmw("add", place, ir.IntType(64)(1), "monotonic")
+
+    return types.int64(counter), generate
+
+
 def _offset(builder: Any, pointer: Any, count: int) -> Any:
     return builder.gep(pointer, [ir.IntType(64)(count)])
 

@@ -54,6 +54,9 @@ def work_on_rows(  # type: ignore[no-untyped-def]
     out,
     lines,
     band,
+    start,
+    stop,
+    extra,
     care,
     past,
 ):
@@ -78,6 +81,11 @@ def work_on_rows(  # type: ignore[no-untyped-def]
         Where the quantised values go.
     lines : tuple, of as many
     band : int64
+    start, stop : int64
+        Which samples; ``start`` a multiple of 32, ``stop`` too, or the end of the row.
+    extra : float32 (4, samples), or None
+        Is added to the corrected values of the first line, the second …: the values of bad pixels,
+        whose gain is 0.
     care : True, or None
         None when no gain of this row is NaN, and no value can leave the limits: then it is faster.
     past : True, or None
@@ -92,7 +100,8 @@ def work_on_rows(  # type: ignore[no-untyped-def]
         Largest count.
     """
     signature = types.UniTuple(types.int32, 2)(
-        raw, raw_lines, raw_band, black, gain, dark, low, sums, strip, out, lines, band, care, past
+        *(raw, raw_lines, raw_band, black, gain, dark, low, sums, strip),
+        *(out, lines, band, start, stop, extra, care, past),
     )
 
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
@@ -112,6 +121,7 @@ class _Rows:
             [builder.extract_value(values[name], i) for i in range(kinds[name].count)]
             for name in ("lines", "raw_lines")
         )
+        self.start, self.stop = values["start"], values["stop"]
         self.past = not isinstance(kinds["past"], types.NoneType)
         self.care = not isinstance(kinds["care"], types.NoneType)
         raw = context.make_array(kinds["raw"])(context, builder, values["raw"])
@@ -124,7 +134,7 @@ class _Rows:
             self._row(self._data(kinds[name], values[name]), values["band"])
             for name in ("black", "gain", "dark")
         )
-        self.sums = self.low = self.out = None
+        self.sums = self.low = self.out = self.extra = None
         self.kind = ""
         if not isinstance(kinds["sums"], types.NoneType):
             table = context.make_array(kinds["sums"])(context, builder, values["sums"])
@@ -134,6 +144,9 @@ class _Rows:
         if not isinstance(kinds["low"], types.NoneType):
             data = self._data(kinds["low"], values["low"])
             self.low = [self._row(data, n) for n in self.lines]
+        if not isinstance(kinds["extra"], types.NoneType):
+            data = self._data(kinds["extra"], values["extra"])
+            self.extra = [self._row(data, I64(n)) for n in range(len(self.lines))]
         if not isinstance(kinds["out"], types.NoneType):
             data = self._data(kinds["out"], values["out"])
             self.out = [self._row(data, n, bands, values["band"]) for n in self.lines]
@@ -156,9 +169,9 @@ class _Rows:
         """Whole vectors, then what is left with narrower ones."""
         builder = self.builder
         found = []
-        start: Any = I64(0)
+        start: Any = self.start
         for width in WIDTHS:
-            stop = builder.and_(self.samples, ir.Constant(I64, -width))
+            stop = builder.and_(self.stop, ir.Constant(I64, -width))
             changed = self._place(ir.VectorType(I32, width))
             brightest = self._place(ir.VectorType(self.count_type, width))
             with cgutils.for_range_slice(builder, start, stop, I64(width), intp=I64) as (i, _):
@@ -184,17 +197,29 @@ class _Rows:
         return place
 
     def _step(self, width: int, i: Any, changed: Any, brightest: Any) -> None:
-        """Work on ``width`` samples of each line."""
+        """Work on ``width`` samples of each line.
+
+        All is read before anything is written: rows of lines tend to lie a whole number of pages
+        apart, and processors take a load for one that needs the store before it where the last 12
+        bits of their addresses agree.
+        """
         builder = self.builder
         floats, words = ir.VectorType(F32, width), ir.VectorType(I16, width)
         black, gain = (self._load(p, i, floats) for p in (self.black, self.gain))
         dark = None if self.low is None else self._load(self.dark, i, words)
+        if width == WIDTHS[0]:
+            for base in self.raw:
+                self._prefetch(base, i)
+        raw = [self._load(base, i, ir.VectorType(self.count_type, width)) for base in self.raw]
+        lows = [self._load(base, i, words) for base in self.low or ()]
+        cell = builder.udiv(i, I64(CELL))
+        sums = None
+        if self.sums is not None:
+            sums = self._load(self.sums, cell, ir.VectorType(F32, max(width // CELL, 1)))
         total = None
         all_changed, largest = builder.load(changed), builder.load(brightest)
-        for n in range(len(self.lines)):
-            if width == WIDTHS[0]:
-                self._prefetch(self.raw[n], i)
-            counts = self._load(self.raw[n], i, ir.VectorType(self.count_type, width))
+        stored = []
+        for n, counts in enumerate(raw):
             is_larger = builder.icmp_unsigned(">", counts, largest)
             largest = builder.select(is_larger, counts, largest)
             value = builder.sitofp(builder.zext(counts, ir.VectorType(I32, width)), floats)
@@ -204,12 +229,13 @@ class _Rows:
                 else:
                     as_words = counts if counts.type == words else builder.zext(counts, words)
                     below = builder.icmp_unsigned("<", as_words, dark)
-                before = self._load(self.low[n], i, words)
-                more = builder.add(before, ir.Constant(words, [1] * width))
-                self._store(builder.select(below, more, before), self.low[n], i)
+                more = builder.add(lows[n], ir.Constant(words, [1] * width))
+                lows[n] = builder.select(below, more, lows[n])
             if self.sums is None and self.out is None:
                 continue
             value = builder.fmul(builder.fsub(value, black), gain)
+            if self.extra is not None:
+                value = builder.fadd(value, self._load(self.extra[n], i, floats))
             known = builder.fcmp_ordered("ord", value, value) if self.care else None
             if self.sums is not None:
                 counted = value
@@ -217,17 +243,21 @@ class _Rows:
                     counted = builder.select(known, value, ir.Constant(floats, None))
                 total = counted if total is None else builder.fadd(total, counted)
             if self.out is not None:
-                stored, cut = self._quantise(width, value, known)
-                self._store(stored, self.out[n], i, past=self.past and width == WIDTHS[0])
+                quantised, cut = self._quantise(width, value, known)
+                stored.append(quantised)
                 if cut is not None:
                     all_changed = builder.or_(all_changed, cut)
         builder.store(all_changed, changed)
         builder.store(largest, brightest)
+        for base, quantised in zip(self.out or (), stored, strict=True):
+            self._store(quantised, base, i, past=self.past and width == WIDTHS[0])
+        for base, low in zip(self.low or (), lows, strict=True):
+            self._store(low, base, i)
         if total is not None:
-            self._add_cells(width, total, i)
+            self._store(builder.fadd(sums, self._cells(width, total)), self.sums, cell)
 
-    def _add_cells(self, width: int, total: Any, i: Any) -> None:
-        """Add the sums of each 4 neighbours to their cells."""
+    def _cells(self, width: int, total: Any) -> Any:
+        """Add up each 4 neighbours."""
         builder = self.builder
         size = width
         while size > max(width // CELL, 1):
@@ -241,9 +271,7 @@ class _Rows:
             )
             total = builder.fadd(*halves)
             size //= 2
-        cell = builder.udiv(i, I64(CELL))
-        before = self._load(self.sums, cell, total.type)
-        self._store(builder.fadd(before, total), self.sums, cell)
+        return total
 
     def _quantise(self, width: int, value: Any, known: Any) -> tuple[Any, Any]:
         """Give what is stored, and bits that are set where a limit was met."""
@@ -304,7 +332,7 @@ class _Rows:
 
 _NAMES: Final = (
     *("raw", "raw_lines", "raw_band", "black", "gain", "dark"),
-    *("low", "sums", "strip", "out", "lines", "band", "care", "past"),
+    *("low", "sums", "strip", "out", "lines", "band", "start", "stop", "extra", "care", "past"),
 )
 
 

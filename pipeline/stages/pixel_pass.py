@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.compute.interface import Backend, PixelPass
 from pipeline.compute.tables import pass_tables
-from pipeline.stages.preview import finest_factor
+from pipeline.stages.preview import finest_level
 from pipeline.stages.stage import BlockResult, EnginePlan
 
 
@@ -27,6 +27,9 @@ class PreviewSums:
     ----------
     sums : ndarray of float32, (rows, bands, cells)
         Row 0 continues the row that the block before left incomplete.
+    means : ndarray, (rows, bands, cells), or None
+        Finished rows, where all lines of a row are in this block; their sums count for nothing
+        where no coarser previews are made. None: they are to be made of the sums.
     pixels : ndarray of int64, (rows,)
         Valid lines in each sum.
     phase : int
@@ -34,6 +37,7 @@ class PreviewSums:
     """
 
     sums: NDArray[np.float32]
+    means: NDArray[Any] | None
     pixels: NDArray[np.int64]
     phase: int
 
@@ -48,7 +52,7 @@ class PixelPassStage:
     name = "pixel pass"
 
     def __init__(self, plan: EnginePlan) -> None:
-        factor = finest_factor(plan.samples) if plan.preview else 0
+        factor, self._coarser = finest_level(plan.samples) if plan.preview else (0, False)
         takes, yields = {"raw", "valid"}, {"counts"}
         if plan.reflectance is not None:
             takes.add("correction")
@@ -67,7 +71,7 @@ class PixelPassStage:
 
     def arm(self, backend: Backend) -> None:
         """Make the outputs and compile the kernel."""
-        plan = self._plan.pass_plan(preview_factor=self._factor)
+        plan = self._plan.pass_plan(preview_factor=self._factor, coarser=self._coarser)
         self._operation = backend.pixel_pass(plan)
         self._bad = np.full(plan.block_lines, pass_tables(plan).bad, np.uint32)
         self._bad_of_block = self._bad.copy()
@@ -95,9 +99,13 @@ class PixelPassStage:
             result.quality = out.quality[:lines]
         if self._factor:
             rows = -(-(lines + phase) // self._factor)
-            pixels = np.bincount((np.arange(lines) + phase) // self._factor, valid, rows)
+            lines_of = np.zeros(rows * self._factor, np.int64)
+            lines_of[phase : phase + lines] = valid
             result.between["preview sums"] = PreviewSums(
-                out.sums[:rows], pixels.astype(np.int64), phase
+                out.sums[:rows],
+                None if out.means is None else out.means[:rows],
+                lines_of.reshape(rows, self._factor).sum(axis=1),
+                phase,
             )
 
     def finish(self, result: BlockResult) -> None:

@@ -13,13 +13,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.compute.cells import mean_of_cells
+from pipeline.compute.cells import mean_of_cells, shares
 from pipeline.compute.interface import Backend
 from pipeline.compute.tables import pass_tables
 from pipeline.stages.stage import BlockResult, EnginePlan
 from pipeline.stages.thumbnail import thumbnail_jpeg
 
-__all__ = ["PreviewStage", "finest_factor", "preview_levels", "thumbnail_jpeg"]
+__all__ = ["PreviewStage", "finest_level", "preview_levels", "thumbnail_jpeg"]
 
 #: Widest ``preview`` (level 0), samples.
 PREVIEW_WIDTH: Final = 256
@@ -39,9 +39,10 @@ def preview_levels(samples: int) -> list[int]:
     return [factor >> level for level in range((factor // FINEST).bit_length())]
 
 
-def finest_factor(samples: int) -> int:
-    """Give the factor of the finest level, whose sums the pixel pass makes."""
-    return preview_levels(samples)[-1]
+def finest_level(samples: int) -> tuple[int, bool]:
+    """Give the factor of the finest level, which the pass makes, and whether others follow."""
+    factors = preview_levels(samples)
+    return factors[-1], len(factors) > 1
 
 
 class PreviewStage:
@@ -64,8 +65,8 @@ class PreviewStage:
         """Make the rows of every level."""
         plan = self._plan
         factor = self._factors[-1]
-        tables = pass_tables(plan.pass_plan(preview_factor=factor))
-        dtype = np.dtype(np.float32 if plan.correction is None else np.int16)
+        pass_plan = plan.pass_plan(preview_factor=factor)
+        tables, dtype = pass_tables(pass_plan), np.dtype(pass_plan.preview_type)
         rows = (plan.block_lines + factor - 2) // factor + 1
         weight, finest = tables.cells, shares(tables.cells)
         mean = mean_of_cells(dtype)
@@ -94,23 +95,31 @@ class PreviewStage:
     def process(self, raw: NDArray[Any], valid: NDArray[np.bool_], result: BlockResult) -> None:
         """Add the block's sums; rows that are complete now go into ``result.previews``."""
         taken = result.between["preview sums"]
-        factor = self._factors[-1]
-        finest = self._levels[0]
+        factor, finest = self._factors[-1], self._levels[0]
+        # rows all of whose lines are in this block: no need to gather them
+        first, last = int(taken.phase > 0), (taken.phase + len(raw)) // factor
+        means = taken.means
+        as_they_are = means is not None and not first
         for row, (sums, lines) in enumerate(zip(taken.sums, taken.pixels, strict=True)):
-            complete = (row + 1) * factor <= taken.phase + len(raw)
-            if complete and not finest.begun:  # all of it is in this block: no need to gather it
-                self._jobs.append((sums, int(lines), finest.rows[finest.stored]))
-                finest.stored += 1
-                self._hand_on(0, sums, int(lines))
+            if not first <= row < last:
+                finest.add(sums, int(lines))
+                if row < last:
+                    self._complete(0)
+                else:
+                    finest.begun = True
                 continue
-            finest.add(sums, int(lines))
-            if complete:
-                self._complete(0)
-            else:
-                finest.begun = True
+            if means is None:
+                self._jobs.append((sums, int(lines), finest.rows[finest.stored]))
+            elif not as_they_are:
+                finest.rows[finest.stored] = means[row]
+            finest.stored += 1
+            self._hand_on(0, sums, int(lines))
         if self._jobs:  # one round of the threads for all rows
             self._run_jobs()
             self._jobs.clear()
+        if means is not None and as_they_are and last:
+            result.previews.append((len(self._levels) - 1, means[:last]))
+            finest.stored = 0
         self._collect(result)
         result.begun = self.begun
 
@@ -203,12 +212,6 @@ class _Level:
         self.sums[:] = 0
         self.lines = self.halves = 0
         self.begun = False
-
-
-def shares(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give one over the valid pixels of each cell in one line; infinite where there is none."""
-    with np.errstate(divide="ignore"):
-        return np.ascontiguousarray(np.float32(1) / weight)
 
 
 def _halve(cells: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -114,7 +114,7 @@ class EnginePlan:
                 f"allowed are 1 to {self.bands} (the bands of the cube)"
             )
 
-    def pass_plan(self, *, preview_factor: int = 0) -> PassPlan:
+    def pass_plan(self, *, preview_factor: int = 0, coarser: bool = False) -> PassPlan:
         """Give what the compute operations are armed from."""
         return PassPlan(
             bands=self.bands,
@@ -127,6 +127,7 @@ class EnginePlan:
             reflectance=self.reflectance,
             quality=self.quality,
             preview_factor=preview_factor,
+            coarser=coarser,
             packed=self.packed,
         )
 

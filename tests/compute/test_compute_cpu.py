@@ -85,6 +85,64 @@ def test_large_results_are_written_past_the_caches_where_rows_begin_at_cache_lin
     backend.close()
 
 
+@pytest.mark.parametrize("kind", ["int16", "float32"])
+def test_bad_pixels_take_their_value_before_it_is_written_past_the_caches(
+    kind: Any, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = (18, 150, 1024)
+    black = np.full(shape[1:], 64.0, "f4")
+    gain = rng.uniform(3e-4, 6e-4, shape[1:]).astype("f4")
+    bad = rng.random(shape[1:]) < 2e-3
+    gain[rng.random(gain.shape) < 1e-3] = np.nan  # few in a row: blanked one by one
+    gain[4, ::7] = np.nan  # many
+    gain[7] = 5e-3  # a bright count leads beyond int16
+    bad[6:9, 40] = bad[0, 3] = bad[149, 5] = True
+    bad[:, 11] = True  # nothing to take a value from
+    plan = plan_of(rng, shape, correction=Correction(black, gain), bad_pixels=bad, reflectance=kind)
+    assert make_outputs(plan).reflectance.nbytes >= STREAMED_BYTES
+    backend = CpuBackend(2, "a test")
+    operation = backend.pixel_pass(plan)
+    for phase in (0, 2):
+        raw = rng.integers(50, 700, shape).astype("u2")
+        raw[:, bad] = 4095  # hot: their rows have a count beyond what is safe
+        raw[4:8, 6] = 4095
+        valid = np.ones(18, bool)
+        valid[9] = False
+        want = with_numpy(plan, raw, valid, phase, monkeypatch)
+        assert_equal(run(backend, operation, raw, valid, phase), want, 18, -(-(18 + phase) // 4))
+    backend.close()
+
+
+def test_a_block_is_begun_while_the_one_before_is_under_way(rng: np.random.Generator) -> None:
+    plan = plan_of(rng, (8, 50, 64))
+    backend = CpuBackend(3, "a test")
+    operation = backend.pixel_pass(plan)
+    blocks = [counts_of(rng, (8, 50, 64)) for _ in range(7)]
+    valid = np.ones(8, bool)
+    alone = []
+    for raw in blocks:
+        out, clipped = run(backend, operation, raw, valid, 0)
+        alone.append((out.reflectance.copy(), out.quality.copy(), out.saturated.copy(), clipped))
+    under_way = 0
+    for n in range(len(blocks) + backend.depth):
+        if n >= backend.depth:  # the outputs of one block are in use while the next are made
+            out, clipped = operation.wait()
+            under_way -= 1
+        if n < len(blocks):
+            backend.load(blocks[n])
+            operation.start(valid, 0)
+            under_way += 1
+        assert under_way <= backend.depth
+        if n >= backend.depth:
+            for got, want in zip(
+                (out.reflectance, out.quality, out.saturated, clipped),
+                alone[n - backend.depth],
+                strict=True,
+            ):
+                np.testing.assert_array_equal(got, want)
+    backend.close()
+
+
 @pytest.mark.parametrize("kind", ["int16", "uint16"])
 def test_values_at_the_limits_are_stored_and_counted_in_rows_that_looked_harmless(
     kind: Any, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
@@ -124,7 +182,7 @@ def test_the_safe_count_is_safe_and_not_far_off(rng: np.random.Generator) -> Non
     tables = pass_tables(plan)
     tables.gain[np.isnan(tables.gain)] = 1e-3
     tables.gain[7, 3] = np.nan
-    safe = cpu_pass.safe_counts(tables, "int16")
+    safe = cpu_pass.safe_counts(tables.black, tables.gain, "int16")
     assert safe[7] == -1
     known = np.flatnonzero(safe >= 0)
     assert len(known) > 30

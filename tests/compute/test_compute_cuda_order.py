@@ -65,7 +65,7 @@ def run_capture(backend: CudaBackend, *, pin: bool, seal: bool) -> Run:
     def collect() -> None:
         under_way.pop(0)
         out, clipped = operation.wait()
-        copies = {name: getattr(out, name).copy() for name in vars(out)}
+        copies = {name: np.copy(made) for name, made in vars(out).items() if made is not None}
         run.passes.append((PassOutputs(**copies), clipped))
 
     def ask(learned: Any) -> None:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from pipeline.compute import Backend, PassPlan, cpu_pass
 from pipeline.compute.cpu import CpuBackend
 from pipeline.compute.cuda import CudaBackend, import_cupy
-from pipeline.compute.interface import make_outputs
 from pipeline.compute.tables import pass_tables
 from pipeline.errors import DeviceError
 from pipeline.reflectance import Correction, apply, correction, quantise
@@ -165,6 +164,7 @@ def test_the_pixel_pass_agrees_with_float64(
             bad_pixels=rng.random((bands, samples)) < 0.1,
             reflectance=kind,
             preview_factor=4,
+            coarser=True,
         )
         raw = counts(rng, (lines, bands, samples), dtype)
         valid = rng.random(lines) < 0.8
@@ -178,10 +178,9 @@ def test_the_pixel_pass_agrees_with_float64(
         np.testing.assert_array_equal(out.below_dark[:lines], twin.below_dark)
         np.testing.assert_array_equal(out.quality[:lines], twin.quality)
         # bit for bit the same in all backends
-        plain = make_outputs(plan)
-        strips = -(-(lines + phase) // plan.strip)
-        numpy_pass = cpu_pass.NumpyPass(plan, pass_tables(plan), plain, CpuBackend(1, "a test"))
-        assert clipped == numpy_pass.strips(raw, valid.view("u1"), 0, strips, phase)
+        numpy_pass = cpu_pass.NumpyPass(plan, pass_tables(plan), CpuBackend(1, "a test"))
+        plain = numpy_pass.outputs
+        assert clipped == numpy_pass.run(raw, valid, phase)
         if kind is not None:
             np.testing.assert_array_equal(out.reflectance[:lines], plain.reflectance[:lines])
         expected = twin.sums(4, phase)
@@ -255,6 +254,7 @@ def test_without_references_nothing_is_below_dark_and_previews_are_counts(
         block_lines=6,
         saturation_level=LEVEL,
         preview_factor=4,
+        coarser=True,
     )
     operation = backend.pixel_pass(plan)
     backend.load(raw)
@@ -262,6 +262,50 @@ def test_without_references_nothing_is_below_dark_and_previews_are_counts(
     (out, _), twin = operation.wait(), Twin(raw, np.ones(6, bool), plan)
     assert not out.below_dark.any()
     np.testing.assert_array_equal(out.sums[:2], twin.sums(4, 2))
+
+
+@pytest.mark.parametrize("referenced", [True, False])
+@pytest.mark.parametrize("coarser", [True, False])
+def test_finished_preview_rows_are_the_means_of_their_sums(
+    backend: Backend, coarser: bool, referenced: bool, rng: np.random.Generator
+) -> None:
+    lines, bands, samples, phase = 15, 37, 90, 3
+    plan = PassPlan(
+        bands=bands,
+        samples=samples,
+        dtype=np.dtype("u2"),
+        block_lines=lines,
+        saturation_level=LEVEL,
+        correction=references(rng, bands, samples) if referenced else None,
+        bad_pixels=rng.random((bands, samples)) < 0.1,
+        preview_factor=4,
+        coarser=coarser,
+    )
+    raw = counts(rng, (lines, bands, samples), plan.dtype)
+    valid = rng.random(lines) < 0.8
+    valid[1:5] = True
+    valid[5:9] = False  # a whole row of lost lines
+    operation = backend.pixel_pass(plan)
+    backend.load(raw)
+    operation.start(valid, phase)
+    out, _ = operation.wait()
+    if out.means is None:
+        return  # the stage makes them
+    assert out.means.dtype == plan.preview_type
+    twin = Twin(raw, valid, plan)
+    seen = np.add.reduceat(~np.isnan(twin.value), np.arange(0, samples, 4), axis=2)
+    for row in (1, 2, 3):
+        there = slice(4 * row - phase, 4 * row - phase + 4)
+        with np.errstate(invalid="ignore"):
+            want = twin.sums(4, phase)[row] / seen[there].sum(axis=0)
+        got = out.means[row].astype("f8")
+        if not referenced:
+            np.testing.assert_allclose(got, want, rtol=1e-5)
+            continue
+        got[got == -32768] = np.nan
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+        np.testing.assert_allclose(got, np.clip(want * 10000, -32767, 32767), atol=0.51, rtol=1e-5)
+    assert np.isnan(out.means[2]).all() if not referenced else (out.means[2] == -32768).all()
 
 
 def test_saturated_spectra_are_found_whatever_the_shift(

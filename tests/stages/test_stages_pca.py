@@ -153,8 +153,8 @@ def test_the_learning_subset_is_spread_evenly_and_large_enough() -> None:
     for lines, samples, bands in ((128, 640, 224), (128, 1024, 448), (128, 9000, 30), (3, 10, 5)):
         chosen, every = learning_lines(np.arange(lines), samples, bands)
         spectra = len(chosen) * -(-samples // every)
-        assert spectra >= min(lines * samples, max(8192, 16 * bands)) / 2
-        assert spectra <= 4 * max(8192, 16 * bands)
+        assert spectra >= min(lines * samples, max(4096, 8 * bands)) / 2
+        assert spectra <= 4 * max(4096, 8 * bands)
         assert len(set(np.diff(chosen))) <= 1
 
 

@@ -56,10 +56,15 @@ class Geometry:
         return 2 * self.pixels
 
     def block_lines(self, block_mib: float | None) -> int:
-        """Lines of a block of at most so many MiB; a capture's own choice where None."""
+        """Lines of a block of at most so many MiB; a capture's own choice where None.
+
+        A multiple of 4 where it can be, as the driver makes blocks.
+        """
         if block_mib is None:
-            return max(1, min(BLOCK_LINES, MAX_MESSAGE // self.line_bytes))
-        return max(1, int(block_mib * 2**20) // self.line_bytes)
+            lines = min(BLOCK_LINES, MAX_MESSAGE // self.line_bytes)
+        else:
+            lines = int(block_mib * 2**20) // self.line_bytes
+        return max(1, lines // 4 * 4 or lines)
 
 
 #: A Specim FX10 unbinned and binned, and an FX17.

@@ -46,6 +46,7 @@ def plan_of(
         "bad_pixels": rng.random((bands, samples)) < 0.1,
         "reflectance": "int16",
         "preview_factor": 4,
+        "coarser": True,
     }
     return PassPlan(bands=bands, samples=samples, block_lines=lines, **settings | more)
 
