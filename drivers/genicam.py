@@ -8,20 +8,18 @@ Devices, features and buffer layouts have files of their own beside this one.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from typing import Any, Final
 
 import numpy as np
-from genicam.genapi import GenericException as NodeException
 from genicam.gentl import GenericException, TimeoutException
 from numpy.typing import NDArray
 
 from drivers.camera import EXPOSURE, GAIN, RATE, Frame, no_reference, orient
 from drivers.genicam_buffers import PixelReader, device_time_ns, info
-from drivers.genicam_devices import Devices, describe, list_cameras, producer_files
-from drivers.genicam_nodes import Nodes, first_sentence
+from drivers.genicam_devices import Devices, describe, list_cameras, producer_files, release
+from drivers.genicam_nodes import NODE_ERRORS, Nodes, first_sentence, is_loss
 from pipeline.config import Rig
 from pipeline.errors import CameraError, CameraLostError, ConfigError
 from pipeline.layout import PIXEL_FORMATS, envi_code
@@ -72,6 +70,7 @@ class GenicamCamera:
         self._temperature_at_s = -math.inf
         self._heard_s = 0.0
         self._counted = 0
+        self._gone: GenericException | None = None
 
     def open(self) -> CameraInfo:
         """Connect, apply the rig file's settings, read back what the camera took."""
@@ -88,8 +87,9 @@ class GenicamCamera:
             self._size_buffers(nodes, told.fps)
         except BaseException as error:
             self.close()
-            if isinstance(error, GenericException | NodeException):
-                raise CameraError(f"{self._who}: {first_sentence(error)}") from error
+            if isinstance(error, NODE_ERRORS):
+                kind = CameraLostError if is_loss(error) else CameraError
+                raise kind(f"{self._who}: {first_sentence(error)}") from error
             raise
         return told
 
@@ -101,16 +101,19 @@ class GenicamCamera:
             # harvesters' own fetch queues an incomplete buffer before anybody can read its
             # frame id, and logs instead of telling: the event is read here instead.
             self._monitor = next(iter(acquirer._new_buffer_event_monitor_dict.values()))
-        except (GenericException, NodeException) as error:
+        except NODE_ERRORS as error:
             raise CameraLostError(f"{self._who}: cannot start: {first_sentence(error)}") from error
         self._heard_s = time.monotonic()
         self._counted = 0
+        self._gone = None
 
     def fetch(self, into: NDArray[np.generic] | None, timeout_s: float) -> Frame | None:
         """Wait for the next frame and copy it, oriented, into ``into``."""
         monitor = self._monitor
         if monitor is None:
             raise CameraError(f"{self._who}: fetch before start")
+        if self._gone is not None:
+            raise CameraLostError(f"{self._who}: {first_sentence(self._gone)}") from self._gone
         deadline_s = time.monotonic() + timeout_s
         while True:
             left_ms = math.ceil((deadline_s - time.monotonic()) * 1e3)
@@ -137,7 +140,7 @@ class GenicamCamera:
             return
         try:
             self._acquirer.stop()
-        except (GenericException, NodeException) as error:
+        except NODE_ERRORS as error:
             raise CameraLostError(f"{self._who}: cannot stop: {first_sentence(error)}") from error
 
     def shutter(self, closed: bool) -> None:
@@ -164,8 +167,7 @@ class GenicamCamera:
         """Release the camera and its producer; never raises."""
         self._monitor = self._nodes = None
         if self._acquirer is not None:
-            with contextlib.suppress(Exception):
-                self._acquirer.destroy()
+            release(self._acquirer)
             self._acquirer = None
         if self._devices is not None:
             self._devices.close()
@@ -194,7 +196,10 @@ class GenicamCamera:
                 complete=complete,
             )
         finally:
-            buffer.parent.queue_buffer(buffer)
+            try:
+                buffer.parent.queue_buffer(buffer)
+            except GenericException as error:
+                self._gone = error  # told by the next fetch: this frame is here
 
     def _temperature(self) -> float:
         now = time.monotonic()
@@ -210,7 +215,7 @@ class GenicamCamera:
         if now - self._heard_s < SILENT_S or self._nodes is None:
             return
         self._heard_s = now
-        if not self._nodes.alive("DeviceTemperature"):
+        if not self._nodes.alive():
             raise CameraLostError(f"{self._who}: does not answer any more")
 
     def _opened(self) -> Any:

@@ -39,6 +39,11 @@ from pipeline.supervise import DriverProcess
 
 #: How long a camera or driver may be away before the series is given up, s.
 AWAY_S = 30.0
+#: A camera that cannot be armed again so often gets a new driver process: some vendors' libraries
+#: do not find a camera again in a process that lost it.
+FRESH_TRIES = 4
+#: The most absences that are told in the header's ``errors``; the ledger has them all.
+MAX_ABSENCES = 8
 #: The fewest slots of the ring.
 MIN_SLOTS = 8
 #: How long a driver process of our own may take to listen, s.
@@ -108,6 +113,9 @@ class Session:
         self.block_lines = rig.stream.block_lines
         self.gaps: str = rig.stream.gaps
         self.error = ""
+        #: Sentences about absences that the capture survived, the first few.
+        self.absences: list[str] = []
+        self._away = ""
         self._armed: CameraInfo | None = None
         self._ending = False
         self._moved: dict[str, dict[str, Any]] = {}
@@ -269,8 +277,8 @@ class Session:
                     return
                 if lines and tally.counted >= lines:
                     return
-                why = end.error if end.reason == "camera" else ""
-                if why and not self._ends():
+                why = end.error if end.reason == "camera" else self._away
+                if end.reason == "camera" and why and not self._ends():
                     self._bus.emit(Warned(text=f"{why}; arming again"))
             if not deadline or tally.counted > counted:
                 deadline = time.monotonic() + AWAY_S
@@ -279,6 +287,8 @@ class Session:
             armed = False
             # The driver counts epochs on when a camera's own counter restarts.
             self.epoch = max(self.epoch, tally.epoch) + 1
+            if len(self.absences) < MAX_ABSENCES:
+                self.absences.append(f"{why or 'the camera was gone'}; epoch {self.epoch} follows")
 
     def _until_end(self, name: str, tally: _Tally) -> Generator[Block | None, None, End | None]:
         """Yield the blocks of one series until its end, which is the value; None: given up.
@@ -319,6 +329,7 @@ class Session:
                 continue
             if not away_since:
                 away_since = next_try = now
+                self._away = gone
                 self._bus.emit(Warned(text=f"{gone}; waiting for it"))
             if self._driver is not None and not self._driver.alive:
                 died = gone
@@ -360,8 +371,12 @@ class Session:
         were.
         """
         wait = 0.2
+        tries = 0
         while time.monotonic() < deadline and not self._ends():
+            tries += 1
             try:
+                if self._driver is not None and tries % FRESH_TRIES == 0:
+                    self._driver.stop()
                 if self._driver is not None and not self._driver.alive:
                     gone = self._driver.last_words() or gone
                     self._driver.restart()
