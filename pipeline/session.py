@@ -37,8 +37,6 @@ from pipeline.stream.messages import MAX_MESSAGE, CameraInfo, End, Start
 from pipeline.stream.security import private_endpoint
 from pipeline.supervise import DriverProcess
 
-#: How long a camera or driver may be away before the series is given up, s.
-AWAY_S = 30.0
 #: A camera that cannot be armed again so often gets a new driver process: some vendors' libraries
 #: do not find a camera again in a process that lost it.
 FRESH_TRIES = 4
@@ -116,6 +114,8 @@ class Session:
         #: Sentences about absences that the capture survived, the first few.
         self.absences: list[str] = []
         self._away = ""
+        self._away_s = rig.stream.away_s
+        self._given_up = f"given up after {self._away_s:g} s"
         self._armed: CameraInfo | None = None
         self._ending = False
         self._moved: dict[str, dict[str, Any]] = {}
@@ -242,8 +242,8 @@ class Session:
         """Run one series and yield its blocks; None whenever nothing arrived for a tick.
 
         The caller releases each block's slot and acknowledges it. A camera or driver that goes
-        away is armed again, in a new epoch, for at most ``AWAY_S``; then :attr:`error` says so
-        and the series ends as after a stop. ``lines`` counts lost ones; 0: until stopped.
+        away is armed again, in a new epoch, for at most ``[stream] away_s``; then :attr:`error`
+        says so and the series ends as after a stop. ``lines`` counts lost ones; 0: until stopped.
         """
         self._bus.emit(Phase(kind=kind, lines=lines or None))
         tally = _Tally()
@@ -278,10 +278,10 @@ class Session:
                 if lines and tally.counted >= lines:
                     return
                 why = end.error if end.reason == "camera" else self._away
-                if end.reason == "camera" and why and not self._ends():
+                if end.reason == "camera" and why and self._away_s and not self._ends():
                     self._bus.emit(Warned(text=f"{why}; arming again"))
             if not deadline or tally.counted > counted:
-                deadline = time.monotonic() + AWAY_S
+                deadline = time.monotonic() + self._away_s
             if not (yield from self._arm_again(why or "the camera is gone", deadline)):
                 return
             armed = False
@@ -333,9 +333,9 @@ class Session:
                 self._bus.emit(Warned(text=f"{gone}; waiting for it"))
             if self._driver is not None and not self._driver.alive:
                 died = gone
-            if stopping or now - away_since > AWAY_S:
+            if stopping or now - away_since > self._away_s:
                 gone = died or gone
-                self.error = gone if stopping else f"{gone}; given up after {AWAY_S:g} s"
+                self.error = gone if stopping else f"{gone}; {self._given_up}"
                 return None
             if self._driver is not None and not self._driver.alive and now >= next_try:
                 self._driver.restart()
@@ -393,7 +393,7 @@ class Session:
             while time.monotonic() < resume and not self._ends():
                 yield None
                 time.sleep(TICK_S)
-        over = "stopped while it was away" if self._ends() else f"given up after {AWAY_S:g} s"
+        over = "stopped while it was away" if self._ends() else self._given_up
         self.error = f"{gone}; {over}"
         return False
 
