@@ -39,6 +39,7 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
         "AcquisitionLineRateAbs",
     ),
     "AcquisitionFrameRateEnable": ("AcquisitionFrameRateEnabled",),
+    "ChunkExposureTime": ("ChunkExposureTimeAbs",),
     "Gain": ("GainAbs", "GainRaw"),
     "DeviceTemperature": ("SensorTemperature", "DeviceTemperatureAbs", "TemperatureAbs"),
     "DeviceSerialNumber": ("DeviceID",),
@@ -83,6 +84,13 @@ class Nodes:
         """Tell whether the feature is there and can be set now."""
         own = self.name_of(name)
         return own is not None and self._access(own) in (_WRITE_ONLY, _READ_WRITE)
+
+    def chunk(self, name: str) -> Any:
+        """Give the node of a chunk's value, readable or not yet; None when there is none."""
+        for one in (name, *ALIASES.get(name, ())):
+            if self._map.has_node(one):
+                return self._node(one)
+        return None
 
     def get(self, name: str) -> Any:
         """Read a feature; None when it is missing, not readable, or the camera does not answer."""
