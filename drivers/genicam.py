@@ -243,7 +243,7 @@ class GenicamCamera:
 
     def _read_exposure(self, nodes: Nodes) -> None:
         exposure_us = nodes.number("ExposureTime")
-        self._exposure_ms = math.nan if exposure_us is None else exposure_us * 1e-3
+        self._exposure_ms = math.nan if exposure_us is None else exposure_us / 1e3
 
     def _size_buffers(self, nodes: Nodes, fps: float | None) -> None:
         """Give the producer buffers for a stall, as far as memory goes."""

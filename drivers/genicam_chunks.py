@@ -94,7 +94,7 @@ class Chunks:
         exposure_us, encoder = _value(self._exposure), _value(self._encoder)
         timestamp = _value(self._timestamp)
         return FrameFacts(
-            math.nan if exposure_us is None else float(exposure_us) * 1e-3,
+            math.nan if exposure_us is None else float(exposure_us) / 1e3,
             NO_VALUE if encoder is None else int(encoder),
             NO_VALUE if timestamp is None else int(timestamp),
         )
