@@ -21,6 +21,7 @@ from drivers.genicam_chunks import NOTHING, Chunks
 from drivers.genicam_devices import Devices, describe, list_cameras, producer_files, release
 from drivers.genicam_nodes import NODE_ERRORS, Nodes, first_sentence, is_loss
 from drivers.genicam_settings import apply
+from drivers.genicam_shutter import Shutter
 from pipeline.config import Rig
 from pipeline.errors import CameraError, CameraLostError
 from pipeline.layout import PIXEL_FORMATS, envi_code
@@ -68,6 +69,7 @@ class GenicamCamera:
         self._exposure_ms = math.nan
         self._temperature_c = math.nan
         self._temperature_due_s = -math.inf
+        self._shutter: Shutter | None = None
         self._chunks: Chunks | None = None
         self._tick_hz = 0
         self._heard_s = 0.0
@@ -86,6 +88,10 @@ class GenicamCamera:
             nodes = self._nodes = Nodes(self._acquirer.remote_device.node_map)
             apply(nodes, self._rig)
             self._read_exposure(nodes)
+            self._shutter = Shutter(nodes)
+            if self._shutter.spelling is not None:
+                # Whoever had the camera before may have left it closed, and it cannot be asked.
+                self._shutter.move(closed=False)
             self._chunks = Chunks(self._acquirer, nodes)
             self._tick_hz = int(nodes.number("GevTimestampTickFrequency") or 0)
             told = self._describe(nodes, listed, warnings)
@@ -150,8 +156,11 @@ class GenicamCamera:
             raise CameraLostError(f"{self._who}: cannot stop: {first_sentence(error)}") from error
 
     def shutter(self, closed: bool) -> None:
-        """Refuse: GenICam cameras have no shutter that SFNC knows; ``[scan]`` commands may."""
-        raise CameraError(f"{self._who}: shutter: this camera has none that swath can close")
+        """Close or open the shutter, and wait until it stands still."""
+        self._opened()
+        if self._shutter is None or self._shutter.spelling is None:
+            raise CameraError(f"{self._who}: shutter: this camera has none that swath can close")
+        self._shutter.move(closed)
 
     def panel(self, in_view: bool) -> None:
         """Refuse: a camera moves no panel."""
@@ -171,7 +180,7 @@ class GenicamCamera:
 
     def close(self) -> None:
         """Release the camera and its producer; never raises."""
-        self._monitor = self._nodes = self._chunks = None
+        self._monitor = self._nodes = self._chunks = self._shutter = None
         if self._acquirer is not None:
             release(self._acquirer)
             self._acquirer = None
@@ -304,6 +313,7 @@ class GenicamCamera:
             gain=nodes.number("Gain"),
             temperature_c=nodes.number("DeviceTemperature"),
             open_loop=True,
+            has_shutter=self._shutter is not None and self._shutter.spelling is not None,
             features=nodes.readable(),
             settings_differ=dict(nodes.differ),
             warnings=warnings,
