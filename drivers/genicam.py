@@ -19,8 +19,9 @@ from drivers.camera import Frame, no_reference, orient
 from drivers.genicam_buffers import PixelReader, device_time_ns, info
 from drivers.genicam_chunks import NOTHING, Chunks
 from drivers.genicam_devices import Devices, describe, list_cameras, producer_files, release
+from drivers.genicam_lines import FrameLines
 from drivers.genicam_nodes import NODE_ERRORS, Nodes, first_sentence, is_loss
-from drivers.genicam_settings import apply
+from drivers.genicam_settings import apply, is_line_scan
 from drivers.genicam_shutter import Shutter
 from pipeline.config import Rig
 from pipeline.errors import CameraError, CameraLostError
@@ -70,6 +71,7 @@ class GenicamCamera:
         self._temperature_c = math.nan
         self._temperature_due_s = -math.inf
         self._shutter: Shutter | None = None
+        self._lines: FrameLines | None = None
         self._chunks: Chunks | None = None
         self._tick_hz = 0
         self._heard_s = 0.0
@@ -123,6 +125,10 @@ class GenicamCamera:
         monitor = self._monitor
         if monitor is None:
             raise CameraError(f"{self._who}: fetch before start")
+        if self._lines is not None:
+            line = self._lines.take(into)
+            if line is not None:
+                return line
         if self._gone is not None:
             raise CameraLostError(f"{self._who}: {first_sentence(self._gone)}") from self._gone
         self._read_temperature()
@@ -148,6 +154,8 @@ class GenicamCamera:
     def stop(self) -> None:
         """End the acquisition; frames still buffered are dropped."""
         self._monitor = None
+        if self._lines is not None:
+            self._lines.clear()
         if self._acquirer is None:
             return
         try:
@@ -190,7 +198,7 @@ class GenicamCamera:
 
     # -- frames --------------------------------------------------------------------------
 
-    def _take(self, buffer: Any, into: NDArray[np.generic] | None, now_ns: int) -> Frame:
+    def _take(self, buffer: Any, into: NDArray[np.generic] | None, now_ns: int) -> Frame | None:
         """Copy a buffer's pixels and give it back to the producer, whatever happens."""
         reader = self._reader
         assert reader is not None
@@ -201,10 +209,7 @@ class GenicamCamera:
             complete = bool(buffer.is_complete()) and reader.whole(buffer)
             facts = self._chunks.read(buffer) if complete and self._chunks else NOTHING
             known = not math.isnan(facts.exposure_ms)
-            if complete and into is not None:
-                camera = self._rig.camera
-                into[:] = orient(reader.view(buffer), camera.spectral_axis, (*camera.flip,))
-            return Frame(
+            frame = Frame(
                 frame_id=frame_id,
                 host_time_ns=now_ns,
                 device_time_ns=device_time_ns(buffer, self._tick_hz, facts.timestamp),
@@ -213,6 +218,13 @@ class GenicamCamera:
                 encoder=facts.encoder,
                 complete=complete,
             )
+            if self._lines is not None:
+                self._lines.put(frame, reader.view(buffer) if complete else None)
+                return self._lines.take(into)
+            if complete and into is not None:
+                camera = self._rig.camera
+                into[:] = orient(reader.view(buffer), camera.spectral_axis, (*camera.flip,))
+            return frame
         finally:
             try:
                 buffer.parent.queue_buffer(buffer)
@@ -256,6 +268,8 @@ class GenicamCamera:
 
     def _size_buffers(self, nodes: Nodes, fps: float | None) -> None:
         """Give the producer buffers for a stall, as far as memory goes."""
+        if fps and self._lines is not None:
+            fps /= self._lines.height
         asked = self._rig.camera.buffer_frames or math.ceil((fps or 100.0) * BUFFER_S)
         count = max(BUFFERS[0], asked if self._rig.camera.buffer_frames else min(BUFFERS[1], asked))
         payload = int(nodes.number("PayloadSize") or 0)
@@ -273,6 +287,11 @@ class GenicamCamera:
         self._reader = PixelReader(width, height, pixels)
         tall = camera.spectral_axis == "height"
         bands, samples = (height, width) if tall else (width, height)
+        self._lines = None
+        if is_line_scan(nodes):
+            flipped = "spatial" in camera.flip
+            self._lines = FrameLines(height, width, pixels.dtype, flipped=flipped)
+            bands = 1
         vertical = int(nodes.number("BinningVertical") or 1)
         horizontal = int(nodes.number("BinningHorizontal") or 1)
         rows, y_roi = self._extent(nodes, "Height", vertical)
@@ -284,6 +303,9 @@ class GenicamCamera:
                 f"{self._acquirer.min_num_buffers}"
             )
         fps = nodes.number("AcquisitionFrameRate")
+        if self._lines is not None:
+            fps = nodes.number("AcquisitionLineRate") or (fps and fps * height)
+            vertical, rows, y_roi = 1, 1, None
         if self._rig.scan.trigger == "line":
             fps = camera.fps
         vendor = nodes.text("DeviceVendorName") or listed["vendor"]
@@ -339,3 +361,6 @@ class GenicamCamera:
         sixteen = transport == "GEV" and not extended
         self.frame_id_max = GIGE_FRAME_ID_MAX if sixteen else 0
         self.frame_id_first = 1 if sixteen else 0
+        if self._lines is not None:
+            ids = self._lines.ids(self.frame_id_max, self.frame_id_first)
+            self.frame_id_max, self.frame_id_first = ids

@@ -12,10 +12,12 @@ from typing import Any, Final
 from drivers.camera import EXPOSURE, GAIN, RATE
 from drivers.genicam_chunks import switch_on
 from drivers.genicam_nodes import Nodes
-from pipeline.config import Rig
+from pipeline.config import CameraConfig, Rig
 from pipeline.errors import ConfigError
 from pipeline.layout import PIXEL_FORMATS
 
+#: What a frame is: Areascan, Linescan …
+SCAN_TYPE: Final = "DeviceScanType"
 #: Trigger selectors that start one line or frame each, and those that start a run of them.
 LINE_TRIGGERS: Final = ("LineStart", "FrameStart", "ExposureStart")
 RUN_TRIGGERS: Final = ("AcquisitionStart", "FrameBurstStart")
@@ -33,6 +35,12 @@ def apply(nodes: Nodes, rig: Rig) -> None:
     """
     camera = rig.camera
     tall = camera.spectral_axis == "height"
+    if SCAN_TYPE in camera.features:
+        # All else depends on it.
+        nodes.set(SCAN_TYPE, camera.features[SCAN_TYPE], f"[camera] features: {SCAN_TYPE}")
+    line_scan = is_line_scan(nodes)
+    if line_scan:
+        _check_line_scan(camera)
     axes = ("Vertical", "Horizontal") if tall else ("Horizontal", "Vertical")
     for axis, factor in zip(axes, camera.binning, strict=True):
         name = f"Binning{axis}"
@@ -41,6 +49,9 @@ def apply(nodes: Nodes, rig: Rig) -> None:
     spectral, spatial = ("Height", "Width") if tall else ("Width", "Height")
     _set_region(nodes, spectral, camera.vroi, "[camera] vroi")
     _set_region(nodes, spatial, camera.hroi, "[camera] hroi")
+    if line_scan and "Height" in camera.features:
+        # Lines of a frame: the rate of lines depends on it.
+        nodes.set("Height", camera.features["Height"], "[camera] features: Height")
     _set_pixel_format(nodes, camera.pixel_format)
     if camera.exposure_ms is not None:
         _set_if_there(nodes, "ExposureMode", "Timed", "[camera] exposure_ms")
@@ -49,14 +60,50 @@ def apply(nodes: Nodes, rig: Rig) -> None:
     _set_trigger_off(nodes)
     if camera.fps is not None and rig.scan.trigger != "line":
         _set_if_there(nodes, "AcquisitionFrameRateEnable", True, "[camera] fps")
-        nodes.set("AcquisitionFrameRate", camera.fps, "[camera] fps", RATE)
+        _set_rate(nodes, camera.fps, line_scan=line_scan)
     if camera.gain is not None:
         _set_if_there(nodes, "GainAuto", "Off", "[camera] gain")
         nodes.set("Gain", camera.gain, "[camera] gain", GAIN)
     _set_trigger(nodes, rig.scan.trigger)
     switch_on(nodes)
+    # Set once: the rate would be another one after these.
+    earlier = (SCAN_TYPE, "Height") if line_scan else (SCAN_TYPE,)
     for name, value in camera.features.items():
+        if name in earlier:
+            continue
         nodes.set(name, value, f"[camera] features: {name}")
+
+
+def is_line_scan(nodes: Nodes) -> bool:
+    """Tell whether a frame is many lines of one band, not one line of many."""
+    return nodes.text(SCAN_TYPE) == "Linescan"
+
+
+def _check_line_scan(camera: CameraConfig) -> None:
+    """Refuse what needs a spectrum in the frame."""
+    asked = {
+        "vroi": camera.vroi is not None,
+        "binning": camera.binning[0] != 1,
+        "spectral_axis": camera.spectral_axis != "height",
+    }
+    for key, wrong in asked.items():
+        if wrong:
+            raise ConfigError(
+                f"[camera] {key}: found {getattr(camera, key)!r}, but this camera is a line scan "
+                "of one band (DeviceScanType Linescan), leave it out"
+            )
+
+
+def _set_rate(nodes: Nodes, lines_hz: float, *, line_scan: bool) -> None:
+    """Set the rate of lines; of a line scan a frame has many."""
+    if not line_scan:
+        nodes.set("AcquisitionFrameRate", lines_hz, "[camera] fps", RATE)
+    elif nodes.writable("AcquisitionLineRate"):
+        nodes.set("AcquisitionLineRate", lines_hz, "[camera] fps", RATE)
+    else:
+        height = nodes.number("Height") or 1.0
+        asked = RATE._replace(factor=height)
+        nodes.set("AcquisitionFrameRate", lines_hz / height, "[camera] fps", asked)
 
 
 def _set_if_there(nodes: Nodes, name: str, value: Any, where: str) -> None:
