@@ -235,6 +235,20 @@ class Nodes:
                 continue
         return dict(sorted(found.items()))
 
+    def listed(self) -> list[str]:
+        """Name every feature that has a value and can be read or set now, in order."""
+        found = []
+        for node in self._map.nodes:
+            if type(node).__name__ not in _VALUES:
+                continue
+            try:
+                base = node.node
+                if base.is_feature() and base.get_access_mode() > 1:
+                    found.append(str(base.name))
+            except (*NODE_ERRORS, AttributeError, UnicodeDecodeError):
+                continue
+        return sorted(found)
+
     def _require_answer(self, where: str) -> None:
         """Raise when a feature is missing only because the camera is."""
         if not self.alive():
