@@ -160,7 +160,7 @@ class GenicamCamera:
             return
         try:
             self._acquirer.stop()
-        except NODE_ERRORS as error:
+        except Exception as error:  # harvesters stops half-way where a camera is gone
             raise CameraLostError(f"{self._who}: cannot stop: {first_sentence(error)}") from error
 
     def shutter(self, closed: bool) -> None:
