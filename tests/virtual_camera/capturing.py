@@ -46,7 +46,7 @@ name = "virtual"
     )
 
 
-def check(file: str | Path, played: np.ndarray, *, first_id: int = 0) -> Any:
+def check(file: str | Path, played: np.ndarray, *, first_id: int | dict[int, int] = 0) -> Any:
     """Compare a container with the scene, line by line by frame id; gives its ledger.
 
     Parameters
@@ -55,8 +55,8 @@ def check(file: str | Path, played: np.ndarray, *, first_id: int = 0) -> Any:
         The ``.hsi``.
     played : (lines, bands, samples)
         Counts as the camera delivers them.
-    first_id : int
-        The id that the frame with line 0 has, in each epoch.
+    first_id : int or dict
+        The id that the frame with line 0 has, in each epoch or by epoch.
     """
     assert [str(f) for f in validate(file) if f.level == "error"] == []
     with swath.open(file) as container:
@@ -65,7 +65,9 @@ def check(file: str | Path, played: np.ndarray, *, first_id: int = 0) -> Any:
     stored = ledger[ledger["line"] >= 0]
     assert stored["line"].tolist() == list(range(len(raw)))
     kept = stored["status"] == LineStatus.OK
-    lines = (stored["frame_id"][kept].astype(np.int64) - first_id) % len(played)
+    epochs = stored["epoch"][kept].tolist()
+    first = [first_id[e] if isinstance(first_id, dict) else first_id for e in epochs]
+    lines = (stored["frame_id"][kept].astype(np.int64) - np.array(first, np.int64)) % len(played)
     assert np.array_equal(raw[kept], played[lines].transpose(0, 2, 1))
     if not kept.all():
         fill = 65535 if raw.dtype == np.uint16 else 0

@@ -83,6 +83,14 @@ def test_frame_ids_of_16_bits_are_counted_on(captured, monkeypatch):
     assert result.lost == len(lost_rows(ledger)) == 22
 
 
+def test_ids_that_wrap_where_no_one_said_so_begin_an_epoch(captured):
+    shown = {0: 65501, 1: 1 - 35}  # 35 frames before the wrap
+    result, _, ledger = captured(FaultFrameID16Bit=1, FaultFrameIDStart=65500, first_id=shown)
+    assert result.lost == 0
+    assert ledger["frame_id"].tolist() == [*range(65501, 65536), *range(1, 166)]
+    assert ledger["epoch"].tolist() == [0] * 35 + [1] * 165
+
+
 def test_a_timestamp_that_starts_again_stands_in_the_ledger_as_it_came(captured):
     result, _, ledger = captured(FaultTimestampResetAfter=50)
     assert result.lost == 0
@@ -148,6 +156,17 @@ def test_a_crash_of_the_driver_is_survived(captured):
     assert set(lost_rows(ledger)["reason"]) == {LossReason.CAMERA_RESTART}
     assert len(kept) + result.lost == 2500
     assert warnings(events)[0] == "the driver process was ended by SIGABRT; waiting for it"
+
+
+def test_a_camera_that_this_process_cannot_find_again_gets_another_one(captured, monkeypatch):
+    monkeypatch.setattr("pipeline.session.FRESH_TRIES", 1)
+    result, events, ledger = captured(
+        lines=1500, FaultUnplugAfter=60, FaultUnplugTime=0.1, FaultStrikes=1
+    )
+    kept = ledger[ledger["status"] == LineStatus.OK]
+    assert len(kept) + result.lost == 1500
+    assert set(lost_rows(ledger)["reason"]) == {LossReason.CAMERA_RESTART}
+    assert sum("arming again" in text for text in warnings(events)) == 1
 
 
 def test_the_header_tells_of_an_absence(captured):
