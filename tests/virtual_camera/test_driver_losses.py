@@ -78,6 +78,9 @@ def test_an_unplugged_camera_is_lost_and_found_again_by_the_same_driver(drivers,
         driver.set_feature("ExposureTime", 700.0)
     with pytest.raises(CameraLostError, match="cannot stop"):
         driver.stop()
+    with pytest.raises(CameraLostError, match="cannot start"):
+        driver.start("scan")
+    driver.close()
     driver.close()
     assert opened_when_back(driver).serial == "VC0001"
     driver.start("scan")
