@@ -206,7 +206,7 @@ def release(acquirer: Any) -> None:
     hold a device that is gone, so that the camera cannot be found when it is plugged in again.
     """
     if not _works(acquirer.destroy):
-        _take_apart(acquirer)
+        _works(_take_apart, acquirer)
     acquirer._is_valid = False  # else whoever owns it tries again
 
 
