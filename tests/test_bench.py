@@ -325,6 +325,29 @@ def test_options_are_settled() -> None:
             main.parser().parse_args(["--geometry", wrong])
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("--geometry", bad) for bad in ("wide", "0x5", "100000x100000", "1" * 5000 + "x1")),
+        *(("--threads", bad) for bad in ("0", "-1", "999", "two")),
+        *(("--rounds", bad) for bad in ("0", "-3", "1.5")),
+        *(("--block-mib", bad) for bad in ("-1", "0", "nan", "1e9")),
+        *(("--seconds", bad) for bad in ("0", "inf")),
+        ("--trials", "0"),
+        ("--folder", "/no such folder"),
+    ],
+)
+def test_a_wrong_option_is_told_with_what_is_allowed(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main.parser().parse_args([option, value])
+    assert end.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument {option}: found" in said
+    assert "Error" not in said
+
+
 def test_it_runs_from_the_checkout(tmp_path: Path) -> None:
     command = [sys.executable, str(TOOLS / "bench"), "--quick", "--json", "--only", "cpu"]
     command += ["--geometry", "320x64", "--block-mib", "1", "--folder", str(tmp_path)]

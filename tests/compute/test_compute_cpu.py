@@ -96,6 +96,7 @@ def test_bad_pixels_take_their_value_before_it_is_written_past_the_caches(
     gain[rng.random(gain.shape) < 1e-3] = np.nan  # few in a row: blanked one by one
     gain[4, ::7] = np.nan  # many
     gain[7] = 5e-3  # a bright count leads beyond int16
+    bad[8, 100] = True  # its neighbour's value is beyond int16, though its row looks harmless
     bad[6:9, 40] = bad[0, 3] = bad[149, 5] = True
     bad[:, 11] = True  # nothing to take a value from
     plan = plan_of(rng, shape, correction=Correction(black, gain), bad_pixels=bad, reflectance=kind)
@@ -106,6 +107,7 @@ def test_bad_pixels_take_their_value_before_it_is_written_past_the_caches(
         raw = rng.integers(50, 700, shape).astype("u2")
         raw[:, bad] = 4095  # hot: their rows have a count beyond what is safe
         raw[4:8, 6] = 4095
+        raw[8:12, 7, 100] = 4095
         valid = np.ones(18, bool)
         valid[9] = False
         want = with_numpy(plan, raw, valid, phase, monkeypatch)

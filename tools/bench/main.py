@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bench import cuda, kernels, latency, peers, scaling, streams, table
@@ -16,6 +17,7 @@ from bench.measure import MIN_ROUNDS, Row
 from bench.settings import Settings
 from pipeline.compute.cpu import available_cores
 from pipeline.errors import SwathError
+from pipeline.stream.messages import MAX_MESSAGE
 
 SECTIONS = ("cpu", "cuda", "link", "capture", "latency")
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,10 +98,37 @@ def settled(args: argparse.Namespace) -> Settings:
 
 def geometry(text: str) -> Geometry:
     """Read ``1024x448``: samples × bands."""
-    found = re.fullmatch(r"(\d+)[x×](\d+)", text)
-    if found is None or not int(found[1]) or not int(found[2]):
-        raise argparse.ArgumentTypeError(f"found {text!r}, allowed is SAMPLESxBANDS")
-    return Geometry(int(found[1]), int(found[2]))
+    found = re.fullmatch(r"(\d{1,6})[x×](\d{1,6})", text)
+    shape = Geometry(int(found[1]), int(found[2])) if found else None
+    if shape is None or not 0 < shape.line_bytes <= MAX_MESSAGE:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, allowed is SAMPLESxBANDS, of up to {MAX_MESSAGE >> 20} MiB a line"
+        )
+    return shape
+
+
+def number(
+    kind: type[int] | type[float], least: float, most: float
+) -> Callable[[str], int | float]:
+    """Make what reads a number between two limits."""
+
+    def read(text: str) -> int | float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"found {text!r}, allowed are {least:g} to {most:g}")
+        return value
+
+    return read
+
+
+def folder(text: str) -> str:
+    """Take the name of a folder that is there."""
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"found {text!r}, which is no folder")
+    return text
 
 
 def parser() -> argparse.ArgumentParser:
@@ -121,15 +150,23 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--full", action="store_true", help="link and capture in all three shapes, not in one"
     )
-    made.add_argument("--block-mib", type=float, help="size of a block (a capture's own choice)")
-    made.add_argument("--threads", type=int, help="of engine and copies (one for each core)")
+    made.add_argument(
+        "--block-mib",
+        type=number(float, 0.001, 1024),
+        help="size of a block (a capture's own choice)",
+    )
+    made.add_argument(
+        "--threads", type=number(int, 1, 64), help="of engine and copies (one for each core)"
+    )
     made.add_argument(
         "--rounds",
-        type=int,
+        type=number(int, 1, 1000),
         default=MIN_ROUNDS,
         help=f"of each pair ({MIN_ROUNDS}); fewer: a trial",
     )
-    made.add_argument("--folder", help="where files are written (the system's for temporary ones)")
+    made.add_argument(
+        "--folder", type=folder, help="where files are written (the system's for temporary ones)"
+    )
     made.add_argument("--peers", action="store_true", help="beside what else there is")
     made.add_argument(
         "--scaling",
@@ -141,9 +178,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--open-loop", action="store_true", help="captures from a camera that does not wait"
     )
-    made.add_argument("--trials", type=int, default=latency.OPEN_LOOP_TRIALS, help="of them")
     made.add_argument(
-        "--seconds", type=float, default=latency.OPEN_LOOP_SECONDS, help="of each trial"
+        "--trials", type=number(int, 1, 1000), default=latency.OPEN_LOOP_TRIALS, help="of them"
+    )
+    made.add_argument(
+        "--seconds",
+        type=number(float, 1, 86400),
+        default=latency.OPEN_LOOP_SECONDS,
+        help="of each trial",
     )
     return made
 
