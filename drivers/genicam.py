@@ -1,29 +1,30 @@
 """A GenICam camera through harvesters: any GenTL producer, settings by their SFNC names.
 
-The rig file's settings are applied in the order in which they limit each other (binning, region,
-pixel format, exposure, rate, gain, trigger, then named features) and read back. A frame is copied
-once, from the producer's buffer to where the publisher says, and the buffer queued again at once.
-Devices, features and buffer layouts have files of their own beside this one.
+A frame is copied once, from the producer's buffer to where the publisher says, and the buffer
+queued again at once. Devices, features, the rig file's settings, buffer layouts and chunks have
+files of their own beside this one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from typing import Any, Final
 
 import numpy as np
-from genicam.genapi import GenericException as NodeException
 from genicam.gentl import GenericException, TimeoutException
 from numpy.typing import NDArray
 
-from drivers.camera import EXPOSURE, GAIN, RATE, Frame, no_reference, orient
+from drivers.camera import Frame, no_reference, orient
 from drivers.genicam_buffers import PixelReader, device_time_ns, info
-from drivers.genicam_devices import Devices, describe, list_cameras, producer_files
-from drivers.genicam_nodes import Nodes, first_sentence
+from drivers.genicam_chunks import NOTHING, Chunks
+from drivers.genicam_devices import Devices, describe, list_cameras, producer_files, release
+from drivers.genicam_lines import FrameLines
+from drivers.genicam_nodes import NODE_ERRORS, Nodes, first_sentence, is_loss
+from drivers.genicam_settings import apply, is_line_scan
+from drivers.genicam_shutter import Shutter
 from pipeline.config import Rig
-from pipeline.errors import CameraError, CameraLostError, ConfigError
+from pipeline.errors import CameraError, CameraLostError
 from pipeline.layout import PIXEL_FORMATS, envi_code
 from pipeline.stream.messages import CameraInfo
 
@@ -34,17 +35,16 @@ EVENT_TIMEOUT_MS: Final = 2
 #: The producer's buffers bridge a stall of the driver of this length, seconds …
 BUFFER_S: Final = 0.25
 #: … but are at least and at most so many, and take at most so much memory, bytes.
-BUFFERS: Final = (8, 64)
+BUFFERS: Final = (8, 256)
 BUFFER_BYTES: Final = 256 << 20
-#: A temperature is read from the camera at most this often, seconds.
-TEMPERATURE_S: Final = 1.0
+#: A temperature is read from the camera at most this often, seconds …
+TEMPERATURE_S: Final = 0.5
+#: … and at most one part in so many of the time goes into it.
+TEMPERATURE_REST: Final = 200
 #: After so long without a frame the camera is asked whether it is still there, seconds.
 SILENT_S: Final = 2.0
 #: Frame id that GigE Vision wraps at, to 1, unless the camera counts in 64 bits.
 GIGE_FRAME_ID_MAX: Final = 65535
-#: Trigger selectors that start one line or frame each, and those that start a run of them.
-LINE_TRIGGERS: Final = ("LineStart", "FrameStart", "ExposureStart")
-RUN_TRIGGERS: Final = ("AcquisitionStart", "FrameBurstStart")
 
 
 class GenicamCamera:
@@ -69,9 +69,14 @@ class GenicamCamera:
         self._who = "camera"
         self._exposure_ms = math.nan
         self._temperature_c = math.nan
-        self._temperature_at_s = -math.inf
+        self._temperature_due_s = -math.inf
+        self._shutter: Shutter | None = None
+        self._lines: FrameLines | None = None
+        self._chunks: Chunks | None = None
+        self._tick_hz = 0
         self._heard_s = 0.0
         self._counted = 0
+        self._gone: GenericException | None = None
 
     def open(self) -> CameraInfo:
         """Connect, apply the rig file's settings, read back what the camera took."""
@@ -83,13 +88,21 @@ class GenicamCamera:
             self._who = f"camera {describe(listed)}"
             self._acquirer = self._devices.open(index, BUFFERS[0])
             nodes = self._nodes = Nodes(self._acquirer.remote_device.node_map)
-            self._apply(nodes)
+            apply(nodes, self._rig)
+            self._read_exposure(nodes)
+            self._shutter = Shutter(nodes)
+            if self._shutter.spelling is not None:
+                # Whoever had the camera before may have left it closed, and it cannot be asked.
+                self._shutter.move(closed=False)
+            self._chunks = Chunks(self._acquirer, nodes)
+            self._tick_hz = int(nodes.number("GevTimestampTickFrequency") or 0)
             told = self._describe(nodes, listed, warnings)
             self._size_buffers(nodes, told.fps)
         except BaseException as error:
             self.close()
-            if isinstance(error, GenericException | NodeException):
-                raise CameraError(f"{self._who}: {first_sentence(error)}") from error
+            if isinstance(error, NODE_ERRORS):
+                kind = CameraLostError if is_loss(error) else CameraError
+                raise kind(f"{self._who}: {first_sentence(error)}") from error
             raise
         return told
 
@@ -101,16 +114,24 @@ class GenicamCamera:
             # harvesters' own fetch queues an incomplete buffer before anybody can read its
             # frame id, and logs instead of telling: the event is read here instead.
             self._monitor = next(iter(acquirer._new_buffer_event_monitor_dict.values()))
-        except (GenericException, NodeException) as error:
+        except NODE_ERRORS as error:
             raise CameraLostError(f"{self._who}: cannot start: {first_sentence(error)}") from error
         self._heard_s = time.monotonic()
         self._counted = 0
+        self._gone = None
 
     def fetch(self, into: NDArray[np.generic] | None, timeout_s: float) -> Frame | None:
         """Wait for the next frame and copy it, oriented, into ``into``."""
         monitor = self._monitor
         if monitor is None:
             raise CameraError(f"{self._who}: fetch before start")
+        if self._lines is not None:
+            line = self._lines.take(into)
+            if line is not None:
+                return line
+        if self._gone is not None:
+            raise CameraLostError(f"{self._who}: {first_sentence(self._gone)}") from self._gone
+        self._read_temperature()
         deadline_s = time.monotonic() + timeout_s
         while True:
             left_ms = math.ceil((deadline_s - time.monotonic()) * 1e3)
@@ -133,16 +154,21 @@ class GenicamCamera:
     def stop(self) -> None:
         """End the acquisition; frames still buffered are dropped."""
         self._monitor = None
+        if self._lines is not None:
+            self._lines.clear()
         if self._acquirer is None:
             return
         try:
             self._acquirer.stop()
-        except (GenericException, NodeException) as error:
+        except Exception as error:  # harvesters stops half-way where a camera is gone
             raise CameraLostError(f"{self._who}: cannot stop: {first_sentence(error)}") from error
 
     def shutter(self, closed: bool) -> None:
-        """Refuse: GenICam cameras have no shutter that SFNC knows; ``[scan]`` commands may."""
-        raise CameraError(f"{self._who}: shutter: this camera has none that swath can close")
+        """Close or open the shutter, and wait until it stands still."""
+        self._opened()
+        if self._shutter is None or self._shutter.spelling is None:
+            raise CameraError(f"{self._who}: shutter: this camera has none that swath can close")
+        self._shutter.move(closed)
 
     def panel(self, in_view: bool) -> None:
         """Refuse: a camera moves no panel."""
@@ -162,10 +188,9 @@ class GenicamCamera:
 
     def close(self) -> None:
         """Release the camera and its producer; never raises."""
-        self._monitor = self._nodes = None
+        self._monitor = self._nodes = self._chunks = self._shutter = None
         if self._acquirer is not None:
-            with contextlib.suppress(Exception):
-                self._acquirer.destroy()
+            release(self._acquirer)
             self._acquirer = None
         if self._devices is not None:
             self._devices.close()
@@ -173,7 +198,7 @@ class GenicamCamera:
 
     # -- frames --------------------------------------------------------------------------
 
-    def _take(self, buffer: Any, into: NDArray[np.generic] | None, now_ns: int) -> Frame:
+    def _take(self, buffer: Any, into: NDArray[np.generic] | None, now_ns: int) -> Frame | None:
         """Copy a buffer's pixels and give it back to the producer, whatever happens."""
         reader = self._reader
         assert reader is not None
@@ -182,27 +207,44 @@ class GenicamCamera:
             # The buffer's id, not a chunk's: those mean other things on some cameras.
             frame_id = info(buffer, "frame_id", self._counted)
             complete = bool(buffer.is_complete()) and reader.whole(buffer)
+            facts = self._chunks.read(buffer) if complete and self._chunks else NOTHING
+            known = not math.isnan(facts.exposure_ms)
+            frame = Frame(
+                frame_id=frame_id,
+                host_time_ns=now_ns,
+                device_time_ns=device_time_ns(buffer, self._tick_hz, facts.timestamp),
+                exposure_ms=facts.exposure_ms if known else self._exposure_ms,
+                temperature_c=self._temperature_c,
+                encoder=facts.encoder,
+                complete=complete,
+            )
+            if self._lines is not None:
+                self._lines.put(frame, reader.view(buffer) if complete else None)
+                return self._lines.take(into)
             if complete and into is not None:
                 camera = self._rig.camera
                 into[:] = orient(reader.view(buffer), camera.spectral_axis, (*camera.flip,))
-            return Frame(
-                frame_id=frame_id,
-                host_time_ns=now_ns,
-                device_time_ns=device_time_ns(buffer),
-                exposure_ms=self._exposure_ms,
-                temperature_c=self._temperature(),
-                complete=complete,
-            )
+            return frame
         finally:
-            buffer.parent.queue_buffer(buffer)
+            try:
+                buffer.parent.queue_buffer(buffer)
+            except GenericException as error:
+                self._gone = error  # told by the next fetch: this frame is here
 
-    def _temperature(self) -> float:
-        now = time.monotonic()
-        if now - self._temperature_at_s >= TEMPERATURE_S and self._nodes is not None:
-            self._temperature_at_s = now
-            value = self._nodes.number("DeviceTemperature")
-            self._temperature_c = math.nan if value is None else value
-        return self._temperature_c
+    def _read_temperature(self) -> None:
+        """Read what changes slowly, now and then, while no buffer is held.
+
+        Not in a thread: genicam keeps the interpreter lock during each access to a node, so that
+        a thread would hold up the grabbing loop just as long. A camera that takes long to answer
+        is asked less often.
+        """
+        began = time.monotonic()
+        if began < self._temperature_due_s or self._nodes is None:
+            return
+        value = self._nodes.number("DeviceTemperature")
+        self._temperature_c = math.nan if value is None else value
+        took = time.monotonic() - began
+        self._temperature_due_s = began + max(TEMPERATURE_S, took * TEMPERATURE_REST)
 
     def _ask_whether_it_is_there(self) -> None:
         """Notice a camera that was unplugged: producers only stay silent about it."""
@@ -210,7 +252,7 @@ class GenicamCamera:
         if now - self._heard_s < SILENT_S or self._nodes is None:
             return
         self._heard_s = now
-        if not self._nodes.alive("DeviceTemperature"):
+        if not self._nodes.alive():
             raise CameraLostError(f"{self._who}: does not answer any more")
 
     def _opened(self) -> Any:
@@ -220,97 +262,14 @@ class GenicamCamera:
 
     # -- settings ------------------------------------------------------------------------
 
-    def _apply(self, nodes: Nodes) -> None:
-        """Set what the rig file asks for, each after what it depends on."""
-        camera = self._rig.camera
-        tall = camera.spectral_axis == "height"
-        axes = ("Vertical", "Horizontal") if tall else ("Horizontal", "Vertical")
-        for axis, factor in zip(axes, camera.binning, strict=True):
-            name = f"Binning{axis}"
-            if factor != 1 or nodes.writable(name):
-                nodes.set(name, factor, "[camera] binning")
-        spectral, spatial = ("Height", "Width") if tall else ("Width", "Height")
-        self._set_region(nodes, spectral, camera.vroi, "[camera] vroi")
-        self._set_region(nodes, spatial, camera.hroi, "[camera] hroi")
-        self._set_pixel_format(nodes)
-        if camera.exposure_ms is not None:
-            self._set_if_there(nodes, "ExposureMode", "Timed", "[camera] exposure_ms")
-            self._set_if_there(nodes, "ExposureAuto", "Off", "[camera] exposure_ms")
-            nodes.set("ExposureTime", camera.exposure_ms * 1e3, "[camera] exposure_ms", EXPOSURE)
-        self._set_trigger_off(nodes)
-        if camera.fps is not None and self._rig.scan.trigger != "line":
-            self._set_if_there(nodes, "AcquisitionFrameRateEnable", True, "[camera] fps")
-            nodes.set("AcquisitionFrameRate", camera.fps, "[camera] fps", RATE)
-        if camera.gain is not None:
-            self._set_if_there(nodes, "GainAuto", "Off", "[camera] gain")
-            nodes.set("Gain", camera.gain, "[camera] gain", GAIN)
-        self._set_trigger(nodes)
-        for name, value in camera.features.items():
-            nodes.set(name, value, f"[camera] features: {name}")
-        self._read_exposure(nodes)
-
-    @staticmethod
-    def _set_if_there(nodes: Nodes, name: str, value: Any, where: str) -> None:
-        """Set what stands in the way on cameras that have it."""
-        if nodes.writable(name) and (value is True or value in nodes.choices(name)):
-            nodes.set(name, value, where)
-
-    @staticmethod
-    def _set_region(nodes: Nodes, size: str, roi: tuple[int, int] | None, where: str) -> None:
-        """Set one axis of the region of interest; ``roi`` is 1-based inclusive, binned."""
-        if roi is None:
-            return
-        offset = "OffsetX" if size == "Width" else "OffsetY"
-        if nodes.writable(offset):
-            nodes.set(offset, 0, where)  # a size is limited by the offset that was set before
-        nodes.set(size, roi[1] - roi[0] + 1, where)
-        if roi[0] != 1 or nodes.writable(offset):
-            nodes.set(offset, roi[0] - 1, where)
-
-    def _set_pixel_format(self, nodes: Nodes) -> None:
-        asked = self._rig.camera.pixel_format
-        offered = nodes.choices("PixelFormat")
-        usable = ", ".join(name for name in offered if name in PIXEL_FORMATS)
-        allowed = f"allowed are {usable}" if usable else "this camera offers none that swath reads"
-        where = "[camera] pixel_format"
-        if asked is not None:
-            if asked not in PIXEL_FORMATS or asked not in offered:
-                raise ConfigError(f"{where}: found {asked!r}, {allowed}")
-            nodes.set("PixelFormat", asked, where)
-        found = nodes.text("PixelFormat")
-        if found not in PIXEL_FORMATS:
-            raise ConfigError(f"{where}: missing, and the camera is set to {found!r}; {allowed}")
-
-    def _set_trigger_off(self, nodes: Nodes) -> None:
-        """Switch every trigger off, so that none of an earlier use is left."""
-        if not nodes.writable("TriggerMode"):
-            return
-        for selector in nodes.choices("TriggerSelector") or [""]:
-            if selector and nodes.writable("TriggerSelector"):
-                nodes.set("TriggerSelector", selector, "[scan] trigger")
-            self._set_if_there(nodes, "TriggerMode", "Off", "[scan] trigger")
-
-    def _set_trigger(self, nodes: Nodes) -> None:
-        trigger = self._rig.scan.trigger
-        if trigger == "free":
-            return
-        wanted = LINE_TRIGGERS if trigger == "line" else RUN_TRIGGERS
-        offered = nodes.choices("TriggerSelector")
-        selector = next((one for one in wanted if one in offered), None)
-        if selector is None:
-            raise ConfigError(
-                f"[scan] trigger: found {trigger!r}, which needs one of {', '.join(wanted)}; the "
-                f"triggers of this camera are {', '.join(offered) or 'none'}, free needs no trigger"
-            )
-        nodes.set("TriggerSelector", selector, "[scan] trigger")
-        nodes.set("TriggerMode", "On", "[scan] trigger")
-
     def _read_exposure(self, nodes: Nodes) -> None:
         exposure_us = nodes.number("ExposureTime")
-        self._exposure_ms = math.nan if exposure_us is None else exposure_us * 1e-3
+        self._exposure_ms = math.nan if exposure_us is None else exposure_us / 1e3
 
     def _size_buffers(self, nodes: Nodes, fps: float | None) -> None:
         """Give the producer buffers for a stall, as far as memory goes."""
+        if fps and self._lines is not None:
+            fps /= self._lines.height
         asked = self._rig.camera.buffer_frames or math.ceil((fps or 100.0) * BUFFER_S)
         count = max(BUFFERS[0], asked if self._rig.camera.buffer_frames else min(BUFFERS[1], asked))
         payload = int(nodes.number("PayloadSize") or 0)
@@ -328,6 +287,11 @@ class GenicamCamera:
         self._reader = PixelReader(width, height, pixels)
         tall = camera.spectral_axis == "height"
         bands, samples = (height, width) if tall else (width, height)
+        self._lines = None
+        if is_line_scan(nodes):
+            flipped = "spatial" in camera.flip
+            self._lines = FrameLines(height, width, pixels.dtype, flipped=flipped)
+            bands = 1
         vertical = int(nodes.number("BinningVertical") or 1)
         horizontal = int(nodes.number("BinningHorizontal") or 1)
         rows, y_roi = self._extent(nodes, "Height", vertical)
@@ -339,6 +303,9 @@ class GenicamCamera:
                 f"{self._acquirer.min_num_buffers}"
             )
         fps = nodes.number("AcquisitionFrameRate")
+        if self._lines is not None:
+            fps = nodes.number("AcquisitionLineRate") or (fps and fps * height)
+            vertical, rows, y_roi = 1, 1, None
         if self._rig.scan.trigger == "line":
             fps = camera.fps
         vendor = nodes.text("DeviceVendorName") or listed["vendor"]
@@ -368,6 +335,7 @@ class GenicamCamera:
             gain=nodes.number("Gain"),
             temperature_c=nodes.number("DeviceTemperature"),
             open_loop=True,
+            has_shutter=self._shutter is not None and self._shutter.spelling is not None,
             features=nodes.readable(),
             settings_differ=dict(nodes.differ),
             warnings=warnings,
@@ -393,3 +361,6 @@ class GenicamCamera:
         sixteen = transport == "GEV" and not extended
         self.frame_id_max = GIGE_FRAME_ID_MAX if sixteen else 0
         self.frame_id_first = 1 if sixteen else 0
+        if self._lines is not None:
+            ids = self._lines.ids(self.frame_id_max, self.frame_id_first)
+            self.frame_id_max, self.frame_id_first = ids

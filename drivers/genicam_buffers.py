@@ -98,19 +98,31 @@ class PixelReader:
         return info(buffer, "image_offset", 0), row_bytes
 
 
-def device_time_ns(buffer: Any) -> int:
+def device_time_ns(buffer: Any, tick_hz: int = 0, chunk: int = NO_VALUE) -> int:
     """Give the camera's own time of a frame, ns; ``NO_VALUE`` where it does not say.
 
     GenTL's ``timestamp_ns`` where a producer has it, else ticks and their frequency.
+
+    Parameters
+    ----------
+    buffer : genicam.gentl.Buffer
+    tick_hz : int
+        Frequency of the camera's clock where the producer does not tell it; 0: not known.
+    chunk : int
+        The timestamp of the frame's chunk, ticks, for producers whose buffers have none.
     """
     ns = info(buffer, "timestamp_ns", 0)
     if ns > 0:
         return ns
     ticks = info(buffer, "timestamp", 0)
     if ticks <= 0:
+        ticks = chunk
+    if ticks < 0:
         return NO_VALUE
+    if ticks == 0 and chunk != 0:
+        return NO_VALUE  # GenTL has no other word for a time that is not known
     try:
-        frequency = int(buffer.parent.parent.timestamp_frequency)
+        frequency = int(buffer.parent.parent.timestamp_frequency) or tick_hz
     except (GenericException, AttributeError, TypeError, ValueError):
-        return NO_VALUE
+        frequency = tick_hz
     return ticks * 1_000_000_000 // frequency if frequency > 0 else NO_VALUE

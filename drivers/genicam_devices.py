@@ -13,13 +13,14 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from genicam.gentl import GenericException
+from genicam.gentl import ACQ_QUEUE_TYPE_LIST, ACQ_STOP_FLAGS_LIST, GenericException
 
-from drivers.genicam_nodes import first_sentence
+from drivers.genicam_nodes import NODE_ERRORS, first_sentence
 from pipeline.config import CameraConfig
 from pipeline.errors import CameraError, ConfigError
 
@@ -30,6 +31,8 @@ with warnings.catch_warnings():
 
 #: Where GenTL producers are announced (GenTL standard, 64-bit).
 SEARCH_PATH: Final = "GENICAM_GENTL64_PATH"
+#: Buffers that a producer did not give back, for as long as the process lives.
+_STRANDED: Final[list[Any]] = []
 #: GenTL DEVICE_ACCESS_STATUS of a camera that can be opened, or whose state is not known.
 _ACCESSIBLE: Final = (0, 1)
 
@@ -94,6 +97,9 @@ class Devices:
     def __init__(self, files: Sequence[str]) -> None:
         self.files = list(files)
         self._harvester = Harvester(config=ParameterSet({ParameterKey.LOGGER: _quiet_logger()}))
+        # Its own clean-up at exit prints a traceback where a camera is gone.
+        self._harvester._finalizer.detach()
+        self._give_back = weakref.finalize(self, _give_back, self._harvester)
         try:
             for file in files:
                 self._harvester.add_file(file, check_existence=True, check_validity=True)
@@ -166,16 +172,70 @@ class Devices:
         try:
             with _signal_handler_kept():
                 acquirer = self._harvester.create(index)
-        except (GenericException, ValueError) as error:
+        except (*NODE_ERRORS, ValueError) as error:
             who = describe(self.listed()[index])
             raise CameraError(f"camera {who}: cannot be opened: {first_sentence(error)}") from error
+        # It would keep the acquirer, with all its memory, until the process exits.
+        acquirer._finalizer.detach()
         acquirer.num_buffers = max(buffers, acquirer.min_num_buffers)
         return acquirer
 
     def close(self) -> None:
-        """Release all cameras and producers; never raises."""
-        with contextlib.suppress(Exception), _signal_handler_kept():
-            self._harvester.reset()
+        """Release all cameras and producers, those that are gone, too; never raises."""
+        with _signal_handler_kept():
+            self._give_back()
+
+
+def _give_back(harvester: Any) -> None:
+    """Release what a harvester holds, whether it is still there or not."""
+    for acquirer in list(harvester._ias):
+        release(acquirer)
+    harvester._ias.clear()
+    if not _works(harvester._reset):
+        # It gave up on the way: the rest one by one, innermost first.
+        for module in (*harvester._ifaces, *harvester._systems, *harvester._producers):
+            _works(module.close)
+
+
+def release(acquirer: Any) -> None:
+    """Give a camera back to its producer, also one that does not answer any more; never raises.
+
+    ``destroy()`` of harvesters asks each module for its name on the way, for a message that is not
+    printed. A device that was unplugged has none to tell: ``destroy()`` fails there, releases
+    nothing, and fails again with a traceback when the process exits; and the producer goes on to
+    hold a device that is gone, so that the camera cannot be found when it is plugged in again.
+    """
+    if not _works(acquirer.destroy):
+        _works(_take_apart, acquirer)
+    acquirer._is_valid = False  # else whoever owns it tries again
+
+
+def _take_apart(acquirer: Any) -> None:
+    """Do what ``destroy()`` does, each step whether those before it worked or not."""
+    if acquirer._chunk_adapter is not None:
+        _works(acquirer._chunk_adapter.detach_buffer)
+    for stream in acquirer._data_streams:
+        module = stream.module
+        _works(module.stop_acquisition, ACQ_STOP_FLAGS_LIST.ACQ_STOP_FLAGS_KILL)
+        _works(module.flush_buffer_queue, ACQ_QUEUE_TYPE_LIST.ACQ_QUEUE_ALL_DISCARD)
+        announced = acquirer._announced_buffers
+        kept = [buffer for buffer in announced if not _works(module.revoke_buffer, buffer)]
+        if not _works(module.close) and kept:
+            # The producer may still write there: the memory must outlive it.
+            _STRANDED.extend(kept)
+    acquirer._announced_buffers.clear()
+    _works(acquirer._remote_device.deregister_node_callbacks)
+    _works(acquirer._remote_device.node_map.disconnect)
+    _works(acquirer._device_proxy.module.close)
+
+
+def _works(step: Callable[..., Any], *args: Any) -> bool:
+    """Do one step of a clean-up that goes on whatever happens; tell whether it worked."""
+    try:
+        step(*args)
+    except Exception:  # a producer may raise anything about a device that is gone
+        return False
+    return True
 
 
 def describe(listed: dict[str, Any]) -> str:

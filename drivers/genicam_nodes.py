@@ -11,10 +11,24 @@ import math
 from collections.abc import Callable
 from typing import Any, Final
 
-from genicam.genapi import GenericException
+from genicam import gentl
+from genicam.genapi import AccessException, GenericException
 
 from drivers.camera import Asked
-from pipeline.errors import CameraError, ConfigError
+from pipeline.errors import CameraError, CameraLostError, ConfigError
+
+#: What access to a node raises: GenApi's own errors, and those of the producer's port behind it,
+#: which are no GenApi errors.
+NODE_ERRORS: Final = (GenericException, gentl.GenericException)
+#: Of these the ones with which a device refuses; any other error of the port means that it is gone.
+_REFUSALS: Final = (
+    gentl.AccessDeniedException,
+    gentl.InvalidAddressException,
+    gentl.InvalidParameterException,
+    gentl.InvalidValueException,
+    gentl.NotImplementedException,
+    gentl.ResourceInUseException,
+)
 
 #: SFNC name → names that stand for the same on cameras before SFNC 2 or of single vendors.
 ALIASES: Final[dict[str, tuple[str, ...]]] = {
@@ -25,6 +39,7 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
         "AcquisitionLineRateAbs",
     ),
     "AcquisitionFrameRateEnable": ("AcquisitionFrameRateEnabled",),
+    "ChunkExposureTime": ("ChunkExposureTimeAbs",),
     "Gain": ("GainAbs", "GainRaw"),
     "DeviceTemperature": ("SensorTemperature", "DeviceTemperatureAbs", "TemperatureAbs"),
     "DeviceSerialNumber": ("DeviceID",),
@@ -34,6 +49,8 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
 }
 #: Kinds of nodes that have a value a file can hold.
 _VALUES: Final = ("IInteger", "IFloat", "IBoolean", "IEnumeration", "IString")
+#: Features to ask a camera for when it may be gone, the first that it has.
+_ASKED: Final = ("DeviceTemperature", "Width", "PayloadSize")
 #: genapi.EAccessMode: write only, read only, read and write.
 _WRITE_ONLY, _READ_ONLY, _READ_WRITE = 2, 3, 4
 
@@ -68,6 +85,13 @@ class Nodes:
         own = self.name_of(name)
         return own is not None and self._access(own) in (_WRITE_ONLY, _READ_WRITE)
 
+    def chunk(self, name: str) -> Any:
+        """Give the node of a chunk's value, readable or not yet; None when there is none."""
+        for one in (name, *ALIASES.get(name, ())):
+            if self._map.has_node(one):
+                return self._node(one)
+        return None
+
     def get(self, name: str) -> Any:
         """Read a feature; None when it is missing, not readable, or the camera does not answer."""
         own = self.name_of(name)
@@ -75,7 +99,7 @@ class Nodes:
             return None
         try:
             return _plain(self._node(own).value)
-        except (GenericException, AttributeError):
+        except (*NODE_ERRORS, AttributeError):
             return None
 
     def number(self, name: str) -> float | None:
@@ -89,26 +113,29 @@ class Nodes:
         value = self.get(name)
         return "" if value is None else str(value)
 
-    def alive(self, name: str) -> bool:
+    def alive(self) -> bool:
         """Tell whether the camera still answers when asked for a feature that it has."""
-        own = self.name_of(name)
-        if own is None:
+        for name in _ASKED:
+            own = self.name_of(name)
+            if own is None or self._access(own) not in (_READ_ONLY, _READ_WRITE):
+                continue
+            try:
+                node = self._node(own)
+                # What GenApi keeps from before would be an answer, too, but not the camera's.
+                node.node.invalidate_node()
+                _ = node.value
+            except (*NODE_ERRORS, AttributeError) as error:
+                return isinstance(error, (AccessException, AttributeError, *_REFUSALS))
             return True
-        try:
-            self._map.get_node(own)
-            _ = self._node(own).value
-        except GenericException:
-            return False
-        except AttributeError:
-            return True
-        return True
+        # Nothing of it can be asked any more: a camera that is there has at least a width.
+        return not self._map.has_node("Width")
 
     def largest(self, name: str) -> int | None:
         """Give the largest value that an integer feature takes now."""
         own = self.name_of(name)
         try:
             return None if own is None else int(self._node(own).max)
-        except (GenericException, AttributeError):
+        except (*NODE_ERRORS, AttributeError):
             return None
 
     def choices(self, name: str) -> list[str]:
@@ -116,14 +143,18 @@ class Nodes:
         own = self.name_of(name)
         if own is None:
             return []
-        node = self._node(own)
         found = []
-        for symbol in getattr(node, "symbolics", ()):
+        try:
+            node = self._node(own)
+            symbols = list(getattr(node, "symbolics", ()))
+        except NODE_ERRORS:
+            return []
+        for symbol in symbols:
             try:
                 entry = node.get_entry_by_name(symbol)
                 if entry is None or entry.node.get_access_mode() > 1:
                     found.append(str(symbol))
-            except (GenericException, AttributeError):
+            except (*NODE_ERRORS, AttributeError):
                 found.append(str(symbol))
         return found
 
@@ -149,29 +180,36 @@ class Nodes:
         ConfigError
             When the camera has no such feature, does not let it be set, or not to this value.
         CameraError
-            When the camera fails.
+            When the camera refuses it.
+        CameraLostError
+            When it does not answer any more.
         """
         own = self.name_of(name)
         if own is None:
+            self._require_answer(where)
             raise ConfigError(f"{where}: this camera has no feature {name}")
         if self._access(own) not in (_WRITE_ONLY, _READ_WRITE):
             found = self.get(name)
             if found is not None and _same(value, found):
                 return found
+            self._require_answer(where)
             raise ConfigError(
                 f"{where}: {own} cannot be set now (it is {found!r}), asked for {value!r}"
             )
-        node = self._node(own)
-        kind = type(node).__name__
         try:
+            node = self._node(own)
+            kind = type(node).__name__
             if kind == "ICommand":
                 if value is True:
                     node.execute()
                 return value
             node.value = self._fitting(node, kind, own, value, where)
             taken = _plain(node.value) if self._access(own) == _READ_WRITE else value
-        except GenericException as error:
-            raise CameraError(f"{where}: {own} = {value!r}: {first_sentence(error)}") from error
+        except NODE_ERRORS as error:
+            text = f"{where}: {own} = {value!r}"
+            if is_loss(error):
+                raise CameraLostError(f"{text}: {first_sentence(error)}") from error
+            raise CameraError(f"{text}: the camera refuses: {first_sentence(error)}") from error
         if not _same(value, taken):
             asked = asked or Asked(own)
             self._differ[own] = asked.key, asked.differs(value, taken)
@@ -193,9 +231,28 @@ class Nodes:
                 ):
                     continue
                 found[str(base.name)] = _plain(node.value)
-            except (GenericException, AttributeError, UnicodeDecodeError):
+            except (*NODE_ERRORS, AttributeError, UnicodeDecodeError):
                 continue
         return dict(sorted(found.items()))
+
+    def listed(self) -> list[str]:
+        """Name every feature that has a value and can be read or set now, in order."""
+        found = []
+        for node in self._map.nodes:
+            if type(node).__name__ not in _VALUES:
+                continue
+            try:
+                base = node.node
+                if base.is_feature() and base.get_access_mode() > 1:
+                    found.append(str(base.name))
+            except (*NODE_ERRORS, AttributeError, UnicodeDecodeError):
+                continue
+        return sorted(found)
+
+    def _require_answer(self, where: str) -> None:
+        """Raise when a feature is missing only because the camera is."""
+        if not self.alive():
+            raise CameraLostError(f"{where}: the camera does not answer any more")
 
     def _node(self, own: str) -> Any:
         return getattr(self._map, own)
@@ -203,7 +260,7 @@ class Nodes:
     def _access(self, own: str) -> int:
         try:
             return int(self._node(own).node.get_access_mode())
-        except (GenericException, AttributeError):
+        except (*NODE_ERRORS, AttributeError):
             return 0
 
     def _fitting(self, node: Any, kind: str, own: str, value: Any, where: str) -> Any:
@@ -232,9 +289,14 @@ class Nodes:
         return min(low + round((value - low) / step) * step, low + (int(high) - low) // step * step)
 
 
+def is_loss(error: BaseException) -> bool:
+    """Tell whether an error of node access says that the camera is gone, not that it refuses."""
+    return isinstance(error, gentl.GenericException) and not isinstance(error, _REFUSALS)
+
+
 def first_sentence(error: BaseException) -> str:
     """Shorten what GenApi and GenTL say to what a user can read."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).removeprefix("GenTL exception: ")
     for mark in (" : ", " (Message from the source:", " (file '"):
         text = text.split(mark, 1)[0]
     return text.rstrip(". ") or type(error).__name__

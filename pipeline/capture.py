@@ -279,7 +279,8 @@ class _Capture:
                     session.refuse_stopped()
                 raise errors_or_nothing(errors)
             times = Times(start, dt.datetime.now(dt.UTC))
-            return self._finish(plan, engine, writer, sink, times, scanned, errors)
+            told = (errors, session.absences)
+            return self._finish(plan, engine, writer, sink, times, scanned, told)
         finally:
             sink.abort()
 
@@ -335,8 +336,9 @@ class _Capture:
         sink: Sink,
         times: Times,
         scanned: float,
-        errors: list[str],
+        told: tuple[list[str], list[str]],
     ) -> CaptureResult:
+        errors, absences = told
         self.bus.emit(Arming(text="finishing the file"))
         if sink.clipped:
             self.warn(f"{sink.clipped} reflectance values beyond ±3.2767 are stored as the limit")
@@ -346,7 +348,7 @@ class _Capture:
         header = plan.finished_header(
             times,
             lost=self.lost,
-            errors=errors,
+            errors=[*errors, *absences],
             pixels=sink.pca_pixels,
         )
         last = finished_entries(plan, writer, self.warn)

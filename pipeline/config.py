@@ -153,6 +153,8 @@ class StreamConfig(Table, frozen=True):
     insecure: bool = False
     curve: CurveConfig | None = None
     timeout_s: Positive = 10.0
+    #: How long a camera or its driver may be away before the capture ends with what it has.
+    away_s: Annotated[float, Meta(ge=0)] = 30.0
 
 
 class ReferencesConfig(Table, frozen=True):

@@ -37,8 +37,11 @@ from pipeline.stream.messages import MAX_MESSAGE, CameraInfo, End, Start
 from pipeline.stream.security import private_endpoint
 from pipeline.supervise import DriverProcess
 
-#: How long a camera or driver may be away before the series is given up, s.
-AWAY_S = 30.0
+#: A camera that cannot be armed again so often gets a new driver process: some vendors' libraries
+#: do not find a camera again in a process that lost it.
+FRESH_TRIES = 4
+#: The most absences that are told in the header's ``errors``; the ledger has them all.
+MAX_ABSENCES = 8
 #: The fewest slots of the ring.
 MIN_SLOTS = 8
 #: How long a driver process of our own may take to listen, s.
@@ -108,6 +111,11 @@ class Session:
         self.block_lines = rig.stream.block_lines
         self.gaps: str = rig.stream.gaps
         self.error = ""
+        #: Sentences about absences that the capture survived, the first few.
+        self.absences: list[str] = []
+        self._away = ""
+        self._away_s = rig.stream.away_s
+        self._given_up = f"given up after {self._away_s:g} s"
         self._armed: CameraInfo | None = None
         self._ending = False
         self._moved: dict[str, dict[str, Any]] = {}
@@ -234,8 +242,8 @@ class Session:
         """Run one series and yield its blocks; None whenever nothing arrived for a tick.
 
         The caller releases each block's slot and acknowledges it. A camera or driver that goes
-        away is armed again, in a new epoch, for at most ``AWAY_S``; then :attr:`error` says so
-        and the series ends as after a stop. ``lines`` counts lost ones; 0: until stopped.
+        away is armed again, in a new epoch, for at most ``[stream] away_s``; then :attr:`error`
+        says so and the series ends as after a stop. ``lines`` counts lost ones; 0: until stopped.
         """
         self._bus.emit(Phase(kind=kind, lines=lines or None))
         tally = _Tally()
@@ -269,16 +277,18 @@ class Session:
                     return
                 if lines and tally.counted >= lines:
                     return
-                why = end.error if end.reason == "camera" else ""
-                if why and not self._ends():
+                why = end.error if end.reason == "camera" else self._away
+                if end.reason == "camera" and why and self._away_s and not self._ends():
                     self._bus.emit(Warned(text=f"{why}; arming again"))
             if not deadline or tally.counted > counted:
-                deadline = time.monotonic() + AWAY_S
+                deadline = time.monotonic() + self._away_s
             if not (yield from self._arm_again(why or "the camera is gone", deadline)):
                 return
             armed = False
             # The driver counts epochs on when a camera's own counter restarts.
             self.epoch = max(self.epoch, tally.epoch) + 1
+            if len(self.absences) < MAX_ABSENCES:
+                self.absences.append(f"{why or 'the camera was gone'}; epoch {self.epoch} follows")
 
     def _until_end(self, name: str, tally: _Tally) -> Generator[Block | None, None, End | None]:
         """Yield the blocks of one series until its end, which is the value; None: given up.
@@ -319,12 +329,13 @@ class Session:
                 continue
             if not away_since:
                 away_since = next_try = now
+                self._away = gone
                 self._bus.emit(Warned(text=f"{gone}; waiting for it"))
             if self._driver is not None and not self._driver.alive:
                 died = gone
-            if stopping or now - away_since > AWAY_S:
+            if stopping or now - away_since > self._away_s:
                 gone = died or gone
-                self.error = gone if stopping else f"{gone}; given up after {AWAY_S:g} s"
+                self.error = gone if stopping else f"{gone}; {self._given_up}"
                 return None
             if self._driver is not None and not self._driver.alive and now >= next_try:
                 self._driver.restart()
@@ -360,8 +371,12 @@ class Session:
         were.
         """
         wait = 0.2
+        tries = 0
         while time.monotonic() < deadline and not self._ends():
+            tries += 1
             try:
+                if self._driver is not None and tries % FRESH_TRIES == 0:
+                    self._driver.stop()
                 if self._driver is not None and not self._driver.alive:
                     gone = self._driver.last_words() or gone
                     self._driver.restart()
@@ -378,7 +393,7 @@ class Session:
             while time.monotonic() < resume and not self._ends():
                 yield None
                 time.sleep(TICK_S)
-        over = "stopped while it was away" if self._ends() else f"given up after {AWAY_S:g} s"
+        over = "stopped while it was away" if self._ends() else self._given_up
         self.error = f"{gone}; {over}"
         return False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,14 @@ def cameras(
             help="A GenTL producer (.cti); without it all on GENICAM_GENTL64_PATH.",
         ),
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            metavar="CAMERA",
+            help="Show the features of this camera, with their ranges: serial, user id or index.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """List the GenICam cameras of this machine.
@@ -30,13 +38,15 @@ def cameras(
 
     try:
         from drivers.genicam import list_cameras
+        from drivers.genicam_features import features_of
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"GenICam cameras need the package {error.name}, which is not installed here; "
             "pip install harvesters"
         ) from None
 
-    found = list_cameras(None if producer is None else str(producer))
+    file = None if producer is None else str(producer)
+    found = list_cameras(file) if features is None else [features_of(file, features)]
     if json:
         print_json({"cameras": found})
         return
@@ -49,8 +59,31 @@ def cameras(
                 print(f"  {name} = {value if isinstance(value, int) else as_toml(str(value))}")
         if not camera.get("accessible", True):
             print("  in use by another program")
+        for name, told in camera.get("features", {}).items():
+            print(f"  {feature_line(name, told)}")
     if not found:
         print("no camera found")
+
+
+def feature_line(name: str, told: dict[str, Any]) -> str:
+    """Write a feature as ``features = { … }`` takes it, with what it may be: ``(0 to 24 dB)``."""
+    value = told["value"]
+    if isinstance(value, bool):
+        value = str(value).lower()
+    elif isinstance(value, str):
+        value = as_toml(value)
+    notes = []
+    if "choices" in told:
+        notes.append(", ".join(told["choices"]))
+    if "min" in told and "max" in told:
+        step = f" in steps of {told['step']:g}" if "step" in told else ""
+        notes.append(f"{told['min']:g} to {told['max']:g}{step}")
+    if "unit" in told:
+        notes.append(told["unit"])
+    if not told["writable"]:
+        notes.append("cannot be set now")
+    shown = "?" if value is None else value
+    return f"{name} = {shown}" + (f"  ({'; '.join(notes)})" if notes else "")
 
 
 def as_toml(text: str) -> str:

@@ -9,6 +9,7 @@ pytest.importorskip("harvesters", reason="the GenICam driver needs harvesters")
 from drivers.camera import EXPOSURE
 from drivers.genicam import GenicamCamera
 from drivers.genicam_nodes import Nodes
+from drivers.genicam_settings import apply
 from pipeline.config import CameraConfig, Rig, ScanConfig
 from pipeline.errors import ConfigError
 
@@ -106,9 +107,7 @@ def test_the_rig_files_own_keys_are_the_ones_that_are_told():
         Rounded("AcquisitionFrameRate", 1.0, min=1.0, max=1e6),
     )
     nodes = Nodes(node_map)
-    GenicamCamera(Rig(camera=CameraConfig(driver="genicam", exposure_ms=2.5003, fps=99.8)))._apply(
-        nodes
-    )
+    apply(nodes, Rig(camera=CameraConfig(driver="genicam", exposure_ms=2.5003, fps=99.8)))
     assert nodes.differ == {
         "exposure_ms": "asked for 2.5003 ms, the camera took 2.5005 ms",
         "fps": "asked for 99.8 Hz, the camera took 100 Hz",
@@ -163,7 +162,8 @@ def configured(node_map, scan=None, **camera):
     rig = Rig(camera=CameraConfig(driver="genicam", **camera), scan=scan or ScanConfig())
     one = GenicamCamera(rig)
     nodes = Nodes(node_map)
-    one._apply(nodes)
+    apply(nodes, rig)
+    one._read_exposure(nodes)
     return one, nodes
 
 
