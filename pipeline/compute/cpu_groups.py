@@ -7,17 +7,20 @@ tables and the interface.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.compute.cpu_pass import counts_of, has_kernels
-from pipeline.compute.interface import Moments, aligned
+from pipeline.compute.interface import ALIGNMENT, Moments, aligned
 from pipeline.compute.tables import PassPlan, PassTables, pass_tables
 
 if TYPE_CHECKING:
     from pipeline.compute.cpu import CpuBackend
+
+#: Rows so many bytes apart, or a multiple, use a quarter of a first-level cache's sets or less.
+SETS_BYTES: Final = 256
 
 
 class CpuGroupMath:
@@ -27,7 +30,9 @@ class CpuGroupMath:
         self, plan: PassPlan, lines: int, groups: int, components: int, backend: CpuBackend
     ) -> None:
         self._plan, self._backend = plan, backend
-        self._kept = aligned((groups, lines, plan.bands, plan.samples), plan.dtype)
+        # (groups, lines, bands, samples and what a row is padded with)
+        pitch = row_pitch(plan.samples, plan.dtype.itemsize)
+        self._kept = aligned((groups, lines, plan.bands, pitch), plan.dtype)
         tables = pass_tables(plan)
         self._loops: CompiledPca | NumpyPca
         if has_kernels(plan):
@@ -37,7 +42,7 @@ class CpuGroupMath:
 
     def put(self, group: int, first: int, count: int, at: int) -> None:
         """Copy lines of the loaded block, lines shared over the threads."""
-        kept = self._kept[group, at : at + count]
+        kept = self._kept[group, at : at + count, :, : self._plan.samples]
         raw = self._backend.raw[first : first + count]
 
         def work(start: int, stop: int, thread: int) -> int:
@@ -58,7 +63,7 @@ class CpuGroupMath:
         kept = self._kept[group]
 
         def moments() -> Moments:
-            bands, width = kept.shape[1], -(-kept.shape[2] // every)
+            bands, width = self._plan.bands, -(-self._plan.samples // every)
             first, second = np.zeros(bands), np.zeros((bands, bands))
             spectra = aligned((bands, width), np.dtype(np.float32))
             product = np.empty((bands, bands), np.float32)
@@ -84,6 +89,15 @@ class CpuGroupMath:
         """Project at once, lines shared over the threads."""
         longer = self._loops.project(self._kept[group, :lines], valid, mean, basis, step, out)
         return lambda: longer
+
+
+def row_pitch(samples: int, itemsize: int) -> int:
+    """Give the samples from row to row of lines that are kept.
+
+    The projection goes down the bands. Rows a power of two apart fall into the same few sets of a
+    core's caches, and push each other out: then a cache line is put between them.
+    """
+    return samples + (ALIGNMENT // itemsize if samples * itemsize % SETS_BYTES == 0 else 0)
 
 
 class CompiledPca:
@@ -120,7 +134,7 @@ class CompiledPca:
 
         Parameters
         ----------
-        line : counts (bands, samples)
+        line : counts (bands, samples and more)
         every : takes each ``every``-th sample
         level : spectra with a count at or above it become 0
         shift : (bands,), subtracted
@@ -183,7 +197,7 @@ class NumpyPca:
         sums: NDArray[np.float64],
     ) -> int:
         """Do as :class:`CompiledPca` does."""
-        spectra[:] = self._counts(line)[:, ::every]
+        spectra[:] = self._counts(line[:, : spectra.shape[1] * every])[:, ::every]
         bad = ~(spectra < level).all(axis=0)
         spectra -= shift[:, None]
         spectra[:, bad] = 0
@@ -204,7 +218,8 @@ class NumpyPca:
 
         def work(first: int, last: int, thread: int) -> int:
             for n in range(first, last):
-                np.matmul(basis, self._counts(kept[n]) - mean[:, None], out=projected[n])
+                counts = self._counts(kept[n, :, : out.shape[2]])
+                np.matmul(basis, counts - mean[:, None], out=projected[n])
             return 0
 
         self._backend.each(work, len(kept))

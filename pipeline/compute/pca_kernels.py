@@ -40,8 +40,8 @@ def _project_columns(  # type: ignore[no-untyped-def]
     """Project ``WIDTH`` samples of a line on ``COMPONENTS`` components, from number ``first`` on.
 
     ``out[line, first + k, sample + i] = Σ_b basis[b, first + k] · (kept[line, b, sample + i]
-    − mean[b])``; kept (lines, bands, samples), mean (bands,), basis (bands, components), both
-    float32; products and sums may be fused.
+    − mean[b])``; kept (lines, bands, samples and what pads them), mean (bands,), basis (bands,
+    components), both float32; products and sums may be fused.
     """
     signature = types.void(kept, line, sample, mean, basis, first, out)
 
@@ -51,12 +51,13 @@ def _project_columns(  # type: ignore[no-untyped-def]
             for name, i in (("kept", 0), ("mean", 3), ("basis", 4), ("out", 6))
         }
         line, sample, first = args[1], args[2], args[5]
-        _, bands, samples = cgutils.unpack_tuple(builder, arrays["kept"].shape)
+        _, bands, pitch = cgutils.unpack_tuple(builder, arrays["kept"].shape)
+        _, _, samples = cgutils.unpack_tuple(builder, arrays["out"].shape)
         _, components = cgutils.unpack_tuple(builder, arrays["basis"].shape)
         counts = ir.VectorType(ir.IntType(sig.args[0].dtype.bitwidth), WIDTH)
         floats = ir.VectorType(F32, WIDTH)
         fused = ("contract",)
-        start = builder.add(builder.mul(builder.mul(line, bands), samples), sample)
+        start = builder.add(builder.mul(builder.mul(line, bands), pitch), sample)
         sums = [
             cgutils.alloca_once_value(builder, ir.Constant(floats, None)) for _ in range(COMPONENTS)
         ]
@@ -74,7 +75,7 @@ def _project_columns(  # type: ignore[no-untyped-def]
             builder.call(function, [at, I32(0), I32(3), I32(1)])  # to read, keep it near, data
 
         def add_band(b: Any) -> None:
-            row = builder.add(start, builder.mul(b, samples))
+            row = builder.add(start, builder.mul(b, pitch))
             about = splat(builder.load(builder.gep(arrays["mean"].data, [b], inbounds=True)))
             at = builder.gep(arrays["kept"].data, [row], inbounds=True)
             at = builder.bitcast(at, counts.as_pointer())
@@ -93,10 +94,10 @@ def _project_columns(  # type: ignore[no-untyped-def]
         # of each row, this call asks for those of half the bands, as evenly as it computes.
         half = builder.udiv(bands, I64(2))
         turn = builder.urem(builder.udiv(sample, I64(WIDTH)), I64(LINE // WIDTH))
-        asked = builder.add(start, builder.mul(builder.mul(turn, half), samples))
+        asked = builder.add(start, builder.mul(builder.mul(turn, half), pitch))
         asked = builder.add(asked, I64(LINE))
         with cgutils.for_range_slice(builder, I64(0), half, I64(1), intp=I64) as (pair, _):
-            at = builder.add(asked, builder.mul(pair, samples))
+            at = builder.add(asked, builder.mul(pair, pitch))
             at = builder.gep(arrays["kept"].data, [at])
             prefetch(builder.bitcast(at, ir.IntType(8).as_pointer()))
             b = builder.mul(pair, I64(2))
@@ -127,7 +128,7 @@ def _largest(row):  # type: ignore[no-untyped-def]
 
 
 def project_lines(  # type: ignore[no-untyped-def]
-    kept,  # counts (lines, bands, samples)
+    kept,  # counts (lines, bands, samples and what pads them)
     first,  # lines to work on: first … last − 1
     last,
     valid,  # uint8 (lines,): lost ones become 0
@@ -139,7 +140,7 @@ def project_lines(  # type: ignore[no-untyped-def]
     largest,  # int32 (components,): bit patterns of the greatest magnitudes so far
 ):
     """Project lines; bad pixels count as their neighbours along the spectrum have it."""
-    bands, samples = kept.shape[1], kept.shape[2]
+    bands, samples = kept.shape[1], out.shape[2]
     components = basis.shape[1]
     whole = samples - samples % WIDTH
     for n in range(first, last):
@@ -223,7 +224,7 @@ def _add_up(row):  # type: ignore[no-untyped-def]
 
 
 def gather_spectra(  # type: ignore[no-untyped-def]
-    line,  # counts (bands, samples)
+    line,  # counts (bands, samples and what pads them)
     every,  # takes each every-th sample
     level,  # float32: spectra with a count at or above it become 0
     shift,  # float32 (bands,)

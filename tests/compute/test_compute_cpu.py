@@ -231,12 +231,19 @@ def test_packed_blocks_give_what_their_counts_give(
     assert scores[0].any()
 
 
-def test_scores_are_those_of_float64(rng: np.random.Generator) -> None:
-    lines, bands, samples, k = 3, 61, 77, 11
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("samples", [77, 128])  # rows of 256 bytes are padded where they are kept
+def test_scores_are_those_of_float64(
+    samples: int, compiled: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not compiled:
+        monkeypatch.setattr(cpu_pass.importlib.util, "find_spec", lambda name: None)
+    lines, bands, k = 3, 61, 11
     plan = plan_of(rng, (lines, bands, samples))
     backend = CpuBackend(2, "a test")
     math = backend.group_math(plan, lines, 2, k)
-    assert isinstance(math._loops, CompiledPca)
+    assert isinstance(math._loops, CompiledPca) == compiled
+    assert (math._kept.shape[3] > samples) == (samples == 128)
     raw = counts_of(rng, (lines, bands, samples))
     backend.load(raw)
     math.put(1, 0, lines, 0)
@@ -253,6 +260,15 @@ def test_scores_are_those_of_float64(rng: np.random.Generator) -> None:
     longer = math.project(1, lines, np.ones(lines, bool), mean, basis, 0.5, out)()
     error = out * (0.5 * longer.astype("f8"))[:, None] - want
     assert np.abs(error).max() <= 0.25 * longer.max() + 1e-6 * 4095 * bands**0.5
+    chosen = np.array([0, 2])
+    for every in (1, 3):
+        used, first, second = math.learn(1, chosen, every, np.inf, mean.astype("f8"))()
+        about = (kept - mean.astype("f8")[:, None])[chosen][:, :, ::every]
+        spectra = about.transpose(1, 0, 2).reshape(bands, -1)
+        assert used == spectra.shape[1]
+        largest = np.abs(spectra @ spectra.T).max()
+        np.testing.assert_allclose(first, spectra.sum(axis=1), atol=1e-5 * largest**0.5 * used)
+        np.testing.assert_allclose(second, spectra @ spectra.T, atol=1e-5 * largest)
     backend.close()
 
 
