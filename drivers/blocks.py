@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from drivers.camera import Frame
 from drivers.gaps import FrameIds, Loss, Losses
-from pipeline.layout import LedgerRows, LossReason, ledger_rows
+from pipeline.layout import NO_VALUE, LedgerRows, LossReason, ledger_rows
 from pipeline.slots import Slot, SlotRing
 
 
@@ -103,6 +103,8 @@ class Series:
     after_host_time_ns : int
         Host time of the newest frame, at first of the last line of the epoch before; 0: there was
         none.
+    after_device_time_ns : int
+        The camera's own time of the newest frame of this series; ``NO_VALUE``: not known.
     sent : int
         Blocks that left.
     acquiring, end_sent : bool
@@ -116,6 +118,7 @@ class Series:
     ids: FrameIds
     seconds: float = 0.0
     after_host_time_ns: int = 0
+    after_device_time_ns: int = NO_VALUE
     began_s: float = field(default_factory=time.monotonic)
     sent: int = 0
     acquiring: bool = True

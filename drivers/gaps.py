@@ -18,6 +18,8 @@ from pipeline.layout import NO_VALUE, LedgerRows, LineStatus, LossReason, ledger
 #: A frame this many ids back is a late or repeated one; one further back means that the camera
 #: began to count anew. Producers deliver in order, so both are rare and the border is a guess.
 LATE_WINDOW = 8
+#: The longest that a frame is taken to have waited before it was fetched, ns.
+FETCH_DELAY_NS = 500_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,18 +209,33 @@ class Losses:
         return rows
 
 
-def restart_gap(after_host_time_ns: int, first_host_time_ns: int, fps: float | None) -> int:
+def restart_gap(
+    host_times_ns: tuple[int, int],
+    fps: float | None,
+    device_times_ns: tuple[int, int] = (NO_VALUE, NO_VALUE),
+) -> int:
     """Count the lines that passed while the camera was away, from time and rate.
+
+    The camera's own clock is believed where it went on: a host's times are those of fetching, which
+    a busy machine shakes by more than a line. It went on where both clocks agree on how long it
+    took, but for what frames may wait before they are fetched (``FETCH_DELAY_NS``).
 
     Parameters
     ----------
-    after_host_time_ns : int
-        Host time of the last line of the epoch before; 0 when there was none.
-    first_host_time_ns : int
-        Host time of the first frame of this epoch.
+    host_times_ns : (int, int)
+        Of the last line of the epoch before, 0 when there was none, and of the first frame of this
+        epoch.
     fps : float or None
         Lines a second, Hz.
+    device_times_ns : (int, int)
+        The camera's times of the same two, ``NO_VALUE`` where it does not say.
     """
-    if after_host_time_ns <= 0 or not fps or first_host_time_ns <= after_host_time_ns:
+    before_ns, first_ns = host_times_ns
+    if before_ns <= 0 or not fps or first_ns <= before_ns:
         return 0
-    return max(0, round((first_host_time_ns - after_host_time_ns) * 1e-9 * fps) - 1)
+    away_ns = first_ns - before_ns
+    if NO_VALUE not in device_times_ns:
+        by_device_ns = device_times_ns[1] - device_times_ns[0]
+        if by_device_ns > 0 and abs(by_device_ns - away_ns) <= FETCH_DELAY_NS:
+            away_ns = by_device_ns
+    return max(0, round(away_ns * 1e-9 * fps) - 1)

@@ -212,11 +212,16 @@ class Publisher:
             blocks.epoch += 1
         # A source that waits lost nothing while it was away.
         if (fresh or step.restarted) and info.open_loop:
-            away = restart_gap(series.after_host_time_ns, frame.host_time_ns, self._armed.fps)
+            away = restart_gap(
+                (series.after_host_time_ns, frame.host_time_ns),
+                self._armed.fps,
+                (series.after_device_time_ns, frame.device_time_ns),
+            )
             blocks.lose(away, LossReason.CAMERA_RESTART, 0, frame.host_time_ns)
             if blocks.is_full():
                 return
         series.after_host_time_ns = frame.host_time_ns
+        series.after_device_time_ns = frame.device_time_ns
         if row is None:
             self._dropped += 1
             blocks.dropped(frame, step.frame_id, step.missing)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.gaps import LATE_WINDOW, FrameIds, Loss, Losses, restart_gap
-from pipeline.layout import LineStatus, LossReason, lost_count
+from pipeline.layout import NO_VALUE, LineStatus, LossReason, lost_count
 
 
 def wrapped(index: int, largest: int, first: int) -> int:
@@ -151,10 +151,34 @@ def test_a_gap_is_filled_up_to_the_largest_that_the_rig_allows(fill, count, fill
     assert losses.filled is filled
 
 
+SECOND = 1_000_000_000
+
+
 def test_the_gap_of_a_restart_follows_from_time_and_rate():
-    second = 1_000_000_000
-    assert restart_gap(1 * second, 3 * second, 100.0) == 199
-    assert restart_gap(1 * second, 1 * second + second // 100, 100.0) == 0
-    assert restart_gap(0, 3 * second, 100.0) == 0
-    assert restart_gap(1 * second, 3 * second, None) == 0
-    assert restart_gap(3 * second, 1 * second, 100.0) == 0
+    assert restart_gap((1 * SECOND, 3 * SECOND), 100.0) == 199
+    assert restart_gap((1 * SECOND, 1 * SECOND + SECOND // 100), 100.0) == 0
+    assert restart_gap((0, 3 * SECOND), 100.0) == 0
+    assert restart_gap((1 * SECOND, 3 * SECOND), None) == 0
+    assert restart_gap((3 * SECOND, 1 * SECOND), 100.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("host_s", "device_s", "lines"),
+    [
+        (0.03, (5.0, 5.01), 0),  # the host was late to fetch, the camera made no pause
+        (0.002, (5.0, 5.02), 1),  # it caught up with what had waited
+        (2.0, (5.0, 6.9), 189),
+        (2.0, (5.0, 0.1), 199),  # the camera's clock began anew …
+        (2.0, (0.3, 0.4), 199),  # … and says nothing, though it is later
+        (2.0, (0.1, 60.0), 199),
+    ],
+)
+def test_the_cameras_clock_is_believed_where_it_went_on(host_s, device_s, lines):
+    host = (SECOND, SECOND + round(host_s * SECOND))
+    device = tuple(round(s * SECOND) for s in device_s)
+    assert restart_gap(host, 100.0, device) == lines
+
+
+def test_a_camera_without_a_clock_is_timed_by_the_host():
+    assert restart_gap((SECOND, 3 * SECOND), 100.0, (NO_VALUE, 5 * SECOND)) == 199
+    assert restart_gap((SECOND, 3 * SECOND), 100.0, (5 * SECOND, NO_VALUE)) == 199

@@ -413,6 +413,21 @@ def test_a_counter_that_begins_anew_in_mid_series_is_a_new_epoch_with_a_gap(benc
     assert came["frame_id"].tolist() == [500, 501, 502, 503, 504, 1, 2, 3, 4, 6]
 
 
+def test_a_counter_that_begins_anew_loses_no_line_because_the_host_was_late(bench):
+    second, line = 1_000_000_000, 10_000_000
+    ids = [65533, 65534, 65535, 1, 2, 3]
+    # The host was held up for six lines; by the camera's clock none is missing.
+    late = [0, 0, 0, 6, 5, 4]
+    frames = [
+        Frame(number, second + (i + late[i]) * line, device_time_ns=7 * second + i * line)
+        for i, number in enumerate(ids)
+    ]
+    series = bench(ScriptedCamera(frames, fps=100.0)).run(lines=6)
+    check_consistent(series)
+    assert series.stored["frame_id"].tolist() == ids
+    assert series.stored["epoch"].tolist() == [0] * 3 + [1] * 3
+
+
 def test_a_counter_may_begin_anew_while_there_is_no_room(bench):
     ids = [*range(1, 101), *range(1, 101)]
     frames = [Frame(number, 1_000_000 * i) for i, number in enumerate(ids, 1)]
