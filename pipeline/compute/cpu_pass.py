@@ -24,7 +24,7 @@ from pipeline.reflectance import SCALE
 if TYPE_CHECKING:
     from pipeline.compute.cpu import CpuBackend
 
-#: Lines of a strip that the compiled kernels know; kernels.STRIP.
+#: Lines of a strip that the compiled kernels know; row_kernels.STRIP.
 STRIP: Final = 4
 #: Most pixels of a row without a value that are put right one by one.
 MAX_BLANKS: Final = 16
@@ -78,7 +78,8 @@ class CompiledPass:
     """
 
     def __init__(self, plan: PassPlan, tables: PassTables, backend: CpuBackend) -> None:
-        from pipeline.compute.kernels import compile_finish, compile_pass, rounding
+        from pipeline.compute.kernels import compile_finish, compile_pass
+        from pipeline.compute.row_kernels import rounding
 
         self._plan, self._tables, self._backend = plan, tables, backend
         preview = plan.preview_type

@@ -1,0 +1,293 @@
+"""One band of the pixel pass for numba: a row of up to four lines, and its bad pixels.
+
+Around the inner loop (:mod:`pipeline.compute.vector_rows`) stands what depends on the row: whether
+it needs care, which of its samples are bad, what is rare enough to be counted one by one. Knows
+packed pixels, nothing of tiles or threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numba
+import numpy as np
+
+from pipeline.compute.tables import INVALID, LIMITS
+from pipeline.compute.unpack_kernels import pixel_at, unpack_row
+from pipeline.compute.vector_rows import ROUNDER, WIDTHS, work_on_rows
+from pipeline.reflectance import SCALE
+
+F4 = np.float32
+I8: Any = np.int64
+NOUGHT = F4(0.0)
+#: Lines of a strip: those of one row of the finest preview.
+STRIP: Final = 4
+#: Samples that are worked on together.
+TOGETHER: Final = WIDTHS[0]
+
+# Reference counts are off (nothing here owns memory): two threads would fight over them.
+helper = numba.njit(nogil=True, error_model="numpy", _nrt=False)
+# What every row goes through: a call would pass some sixty values over the stack.
+inlined = numba.njit(nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+
+
+class Rounding(NamedTuple):
+    """How a reflectance becomes a stored value: one loop serves all types."""
+
+    scale: np.float32
+    rounder: np.float32
+    least: np.float32
+    greatest: np.float32
+    unknown: np.float32
+
+
+def rounding(kind: str | None) -> Rounding:
+    """Give the numbers for a reflectance type (any, where it is not stored)."""
+    if kind is None or kind == "float32":
+        values = (1.0, 0.0, -np.inf, np.inf, np.nan)
+    else:
+        values = (SCALE, ROUNDER, *LIMITS[kind], INVALID[kind])
+    return Rounding(*map(F4, values))
+
+
+@helper
+def _count_bright(row, level, hit):  # type: ignore[no-untyped-def]
+    """Add 1 per sample where the row is saturated."""
+    for s in range(row.size):
+        hit[s] += np.uint16(np.int32(row[s]) >= level)
+
+
+@helper
+def _count_clipped(row, black, gain, to):  # type: ignore[no-untyped-def]
+    """Count the values of a row that are beyond the limits once they are rounded."""
+    clipped = np.int32(0)
+    for s in range(row.size):
+        v = (F4(row[s]) - black[s]) * gain[s]
+        x = (v * to.scale + to.rounder) - to.rounder
+        # integer sums of 32 bits are cast back to 32 bits: numba would widen them to 64
+        clipped = np.int32(clipped + np.int32((x < to.least) | (x > to.greatest)))
+    return clipped
+
+
+@inlined
+def _rows(  # type: ignore[no-untyped-def]
+    counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b, extra, fix, i, last, care, past
+):
+    """Work on row ``b`` of lines ``n`` … ``n + m - 1``, whose counts begin at ``r``, ``rb``."""
+    samples = black.shape[1]
+    if m == 4:
+        at, to = (r, r + 1, r + 2, r + 3), (n, n + 1, n + 2, n + 3)
+        if care:
+            return work_on_rows(
+                *(counts, at, rb, black, gain, dark, low, sums, k),
+                *(out, to, b, 0, samples, None, True, None),
+            )
+        if not past:
+            return work_on_rows(
+                *(counts, at, rb, black, gain, dark, low, sums, k),
+                *(out, to, b, 0, samples, None, None, None),
+            )
+        brightest, done = np.int32(0), I8(0)
+        while extra is not None and i < last:  # only where it must be, as it costs a quarter
+            special = I8(fix[i, 1]) // TOGETHER * TOGETHER
+            _, larger = work_on_rows(
+                *(counts, at, rb, black, gain, dark, low, sums, k),
+                *(out, to, b, done, special, None, None, True),
+            )
+            brightest = max(brightest, larger)
+            done = min(special + TOGETHER, samples)
+            _, larger = work_on_rows(
+                *(counts, at, rb, black, gain, dark, low, sums, k),
+                *(out, to, b, special, done, extra, None, True),
+            )
+            brightest = max(brightest, larger)
+            while i < last and fix[i, 1] < done:
+                i += 1
+        changed, larger = work_on_rows(
+            *(counts, at, rb, black, gain, dark, low, sums, k),
+            *(out, to, b, done, samples, None, None, True),
+        )
+        return changed, max(brightest, larger)
+    changed = np.int32(0)
+    brightest = np.int32(0)
+    done = 0
+    if m > 1 and not care:
+        changed, brightest = work_on_rows(
+            *(counts, (r, r + 1), rb, black, gain, dark, low, sums, k),
+            *(out, (n, n + 1), b, 0, samples, None, None, None),
+        )
+        done = 2
+    while done < m:
+        if care:
+            more, larger = work_on_rows(
+                *(counts, (r + done,), rb, black, gain, dark, low, sums, k),
+                *(out, (n + done,), b, 0, samples, None, True, None),
+            )
+        else:
+            more, larger = work_on_rows(
+                *(counts, (r + done,), rb, black, gain, dark, low, sums, k),
+                *(out, (n + done,), b, 0, samples, None, None, None),
+            )
+        changed |= more
+        brightest = max(brightest, larger)
+        done += 1
+    return changed, brightest
+
+
+@inlined
+def correct_row(  # type: ignore[no-untyped-def]
+    raw,
+    layout,
+    scratch,
+    n,
+    m,
+    b,
+    level,
+    to,
+    black,
+    gain,
+    dark,
+    safe,
+    bright,
+    low,
+    sums,
+    k,
+    out,
+    extra,
+    fix,
+    first,
+    last,
+    past,
+):
+    """Work on row ``b`` of ``m`` consecutive lines that are there.
+
+    Gives values clipped, and whether the row was stored a second time, without what is extra.
+    """
+    if raw.ndim == 3:
+        counts, r, rb = raw, n, b
+    else:
+        for j in range(m):
+            unpack_row(layout, raw[n + j], b * scratch.shape[2], scratch[j, 0])
+        counts, r, rb = scratch, 0, 0
+    care = safe < 0
+    changed, brightest = _rows(
+        *(counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b),
+        *(extra, fix, first, last, care, past),
+    )
+    clipped = np.int64(0)
+    # bad pixels are neither bright nor dark (with care: else ``dark`` is 0 there)
+    if level >= 0 and brightest >= level:
+        for j in range(m):
+            _count_bright(counts[r + j, rb], level, bright[n + j])
+            for i in range(first, last):
+                s = fix[i, 1]
+                bright[n + j, s] -= np.uint16(np.int32(counts[r + j, rb, s]) >= level)
+    if care and low is not None:
+        for j in range(m):
+            for i in range(first, last):
+                s = fix[i, 1]
+                low[n + j, s] -= np.uint16(F4(counts[r + j, rb, s]) < black[b, s])
+    again = not care and brightest > safe and out is not None
+    if again:  # with care; counted and summed up it is already
+        changed, _ = _rows(
+            *(counts, r, rb, m, black, gain, dark, None, None, k, out, n, b),
+            *(None, fix, first, last, True, False),
+        )
+    if changed != 0:
+        for j in range(m):
+            clipped += _count_clipped(counts[r + j, rb], black[b], gain[b], to)
+    return clipped, again
+
+
+@helper
+def _count_at(raw, layout, samples, n, b, s):  # type: ignore[no-untyped-def]
+    """Give one count."""
+    if raw.ndim == 3:
+        return raw[n, b, s]
+    return pixel_at(layout, raw[n], b * samples + s)
+
+
+@inlined
+def _neighbours(row, black, gain):  # type: ignore[no-untyped-def]
+    """Give sample and bands of a bad pixel's neighbours along the spectrum, and their tables."""
+    _, s, lo, hi = row
+    return s, lo, hi, black[lo, s], gain[lo, s], black[hi, s], gain[hi, s]
+
+
+@inlined
+def _between(raw, layout, samples, n, by, w):  # type: ignore[no-untyped-def]
+    """Give the value between a bad pixel's neighbours."""
+    s, lo, hi, black_lo, gain_lo, black_hi, gain_hi = by
+    below = (F4(_count_at(raw, layout, samples, n, lo, s)) - black_lo) * gain_lo
+    above = (F4(_count_at(raw, layout, samples, n, hi, s)) - black_hi) * gain_hi
+    return below + (above - below) * w
+
+
+@inlined
+def _stored(v, to):  # type: ignore[no-untyped-def]
+    """Give a value as it is stored, and 1 where that is the limit instead."""
+    x = (v * to.scale + to.rounder) - to.rounder
+    return min(max(x, to.least), to.greatest), np.int64((x < to.least) | (x > to.greatest))
+
+
+@helper
+def mend_row(  # type: ignore[no-untyped-def]
+    raw,
+    layout,
+    valid,
+    start,
+    stop,
+    k,
+    to,
+    black,
+    gain,
+    first,
+    last,
+    fix,
+    weight,
+    sums,
+    out,
+):
+    """Bad pixels of a row take the value between their neighbours. Returns values clipped."""
+    clipped = np.int64(0)
+    for i in range(first, last):
+        b, s, lo, _ = fix[i]
+        if lo < 0:
+            continue
+        by = _neighbours(fix[i], black, gain)
+        for n in range(start, stop):
+            if valid[n] == 0:
+                continue
+            v = _between(raw, layout, black.shape[1], n, by, weight[i])
+            if sums is not None:
+                sums[k, b, s // STRIP] += v
+            if out is not None:
+                out[n, b, s], beyond = _stored(v, to)
+                clipped += beyond
+    return clipped
+
+
+@inlined
+def foresee_row(  # type: ignore[no-untyped-def]
+    raw, layout, start, to, black, gain, first, last, fix, weight, extra
+):
+    """Put the values of a row's bad pixels into ``extra``; tells whether all are in the limits."""
+    inside = True
+    for i in range(first, last):
+        _, s, lo, _ = fix[i]
+        if lo < 0:
+            continue
+        by = _neighbours(fix[i], black, gain)
+        for j in range(STRIP):
+            v = _between(raw, layout, black.shape[1], start + j, by, weight[i])
+            extra[j, s] = v
+            inside = inside and _stored(v, to)[1] == 0
+    return inside
+
+
+@inlined
+def forget_row(first, last, fix, extra):  # type: ignore[no-untyped-def]
+    """Make ``extra`` zero again."""
+    for i in range(first, last):
+        for j in range(STRIP):
+            extra[j, fix[i, 1]] = NOUGHT
