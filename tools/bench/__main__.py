@@ -7,6 +7,7 @@
     python tools/bench --peers            beside what else there is, where it is installed
     python tools/bench --scaling          how cost grows with bands, samples, blocks, components
     python tools/bench --open-loop        60 s from a camera that does not wait, ten times
+    python tools/bench --genicam          the same from the virtual GenICam camera, and its limit
 
 Exit status 0 when everything was measured, whatever it came to; 1 when something failed.
 """

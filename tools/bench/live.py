@@ -16,6 +16,7 @@ subscriber holds the first strip whose preview row has that line in it. Needs no
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import select
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -49,18 +51,15 @@ _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 RIG = """
 [camera]
-driver = "simulated"
-samples = {samples}
-bands = {bands}
+{camera}
 fps = {fps}
 exposure_ms = {exposure_ms}
-pool_lines = {pool}
 wavelengths = {{ first = 400.0, last = 1000.0, fwhm = 5.5 }}
 [stream]
 block_lines = {block_lines}
 gaps = "skip"
 [references]
-white = "take"
+{white}
 black = "take"
 lines = 20
 panel = 0.95
@@ -73,6 +72,26 @@ folder = "{folder}"
 name = "live"
 preview_endpoint = "{endpoint}"
 """
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whose lines are captured.
+
+    Attributes
+    ----------
+    camera, white : str
+        Its lines of ``[camera]`` and of ``[references]``.
+    first_id : int
+        Frame id of the first line of a scan.
+    environment : mapping
+        Variables that its driver needs.
+    """
+
+    camera: str
+    white: str = 'white = "take"'
+    first_id: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,6 +111,11 @@ class Setup:
     def lines(self) -> int:
         """Lines that the clock makes in that time."""
         return round(self.fps * self.seconds)
+
+    @property
+    def exposure_ms(self) -> float:
+        """What leaves the sensor time to be read out (the virtual camera: 0.224 ms), ms."""
+        return min(2.5, 0.9 * (1000.0 / self.fps - 0.25))
 
 
 #: Cameras' own rates: a large and a small sensor at full rate, a slow one, and a very slow one.
@@ -164,7 +188,13 @@ class Trial:
         return self.accounted and not self.lost and not self.errors
 
 
-def record(setup: Setup, folder: str | Path | None = None) -> Trial:
+def simulated(setup: Setup) -> Source:
+    """Take the simulated camera, which needs no driver of a vendor."""
+    shape = f"samples = {setup.samples}\nbands = {setup.bands}"
+    return Source(f'driver = "simulated"\n{shape}\npool_lines = {POOL_LINES}')
+
+
+def record(setup: Setup, folder: str | Path | None = None, source: Source | None = None) -> Trial:
     """Capture once with a subscriber beside, check the file, and remove it.
 
     Parameters
@@ -172,6 +202,8 @@ def record(setup: Setup, folder: str | Path | None = None) -> Trial:
     setup : Setup
     folder : path, optional
         On the disk to write to; the system's folder for temporary files where left out.
+    source : Source, optional
+        The simulated camera where left out.
 
     Raises
     ------
@@ -182,9 +214,10 @@ def record(setup: Setup, folder: str | Path | None = None) -> Trial:
     endpoint, cleanup = private_endpoint()
     with tempfile.TemporaryDirectory(prefix="swath-live-", dir=folder) as name:
         path = Path(name) / "live.toml"
-        values = asdict(setup) | {"pool": POOL_LINES, "folder": name, "endpoint": endpoint}
-        exposure_ms = min(2.5, 900.0 / setup.fps)
-        path.write_text(RIG.format(**values, exposure_ms=round(exposure_ms, 3)))
+        source = source or simulated(setup)
+        values = asdict(setup) | {"camera": source.camera, "white": source.white}
+        values |= {"folder": name, "endpoint": endpoint}
+        path.write_text(RIG.format(**values, exposure_ms=round(setup.exposure_ms, 3)))
         seen = Path(name) / "strips.json"
         reader = subprocess.Popen(
             [sys.executable, __file__, "--subscribe", endpoint, str(seen)], stdin=subprocess.PIPE
@@ -193,16 +226,39 @@ def record(setup: Setup, folder: str | Path | None = None) -> Trial:
             watch.names[reader.pid] = "subscriber"
             bus = EventBus()
             bus.subscribe(watch)
-            result = run_capture(load_rig(path), rig_path=path, lines=setup.lines, bus=bus)
+            with variables(source.environment):
+                result = run_capture(load_rig(path), rig_path=path, lines=setup.lines, bus=bus)
         finally:
             assert reader.stdin is not None
             reader.stdin.close()
             reader.wait(timeout=30.0)
             cleanup()
-        return judge(setup, result, json.loads(seen.read_text()), watch)
+        strips = json.loads(seen.read_text())
+        return judge(setup, result, strips, watch, first_id=source.first_id)
 
 
-def judge(setup: Setup, result: CaptureResult, strips: list[dict[str, int]], watch: Watch) -> Trial:
+@contextlib.contextmanager
+def variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of the environment for what is started meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def judge(
+    setup: Setup,
+    result: CaptureResult,
+    strips: list[dict[str, int]],
+    watch: Watch,
+    first_id: int = 1,
+) -> Trial:
     """Look up every frame of the clock in the file, and when its pixel was seen."""
     trial = Trial(setup.lines, backend=result.backend, seconds=result.seconds)
     trial.errors = [str(f) for f in validate(result.file) if f.level == "error"]
@@ -212,7 +268,7 @@ def judge(setup: Setup, result: CaptureResult, strips: list[dict[str, int]], wat
         ledger = np.array(cube.ledger)
     known = np.zeros(setup.lines + 2, np.int64)  # the last for ids that the clock never made
     for row in ledger:
-        first, count = int(row["frame_id"]), int(row["count"])
+        first, count = int(row["frame_id"]) - first_id + 1, int(row["count"])
         known[np.clip(np.arange(first, first + count), 0, setup.lines + 1)] += 1
     trial.unknown = int(np.count_nonzero(known[1:-1] != 1) + known[0] + known[-1])
     lost = ledger["status"] == LineStatus.LOST
@@ -332,21 +388,24 @@ def open_loop(setup: Setup, trials: int = 10, folder: str | Path | None = None) 
     """Run captures one after the other, and print a row for each."""
     done = []
     for number in range(trials):
-        trial = record(setup, folder)
-        done.append(trial)
-        fewest, most = trial.free_slots
-        print(
-            f"trial {number + 1}: clock {trial.clock} = {trial.lines} lines + {trial.lost} lost"
-            f"{'' if trial.accounted else ' NOT ACCOUNTED FOR'}, {trial.gbytes_s:.3f} GB/s for "
-            f"{trial.seconds:.1f} s, at least {fewest} of {most} slots free, "
-            f"{trial.not_inspected} not inspected, latency p99 "
-            f"{trial.latency_ms.get('p99', float('nan')):.0f} ms, {trial.unseen} unseen; "
-            f"{_cores(trial)}{''.join(f'; {text}' for text in trial.errors)}",
-            flush=True,
-        )
+        done.append(record(setup, folder))
+        print(f"trial {number + 1}: {summary(done[-1])}", flush=True)
     good = sum(trial.good for trial in done)
     print(f"{good} of {trials} trials without a lost line")
     return done
+
+
+def summary(trial: Trial) -> str:
+    """Say on one line what a capture came to."""
+    fewest, most = trial.free_slots
+    return (
+        f"clock {trial.clock} = {trial.lines} lines + {trial.lost} lost"
+        f"{'' if trial.accounted else ' NOT ACCOUNTED FOR'}, {trial.gbytes_s:.3f} GB/s for "
+        f"{trial.seconds:.1f} s, at least {fewest} of {most} slots free, "
+        f"{trial.not_inspected} not inspected, latency p99 "
+        f"{trial.latency_ms.get('p99', float('nan')):.0f} ms, {trial.unseen} unseen; "
+        f"{_cores(trial)}{''.join(f'; {text}' for text in trial.errors)}"
+    )
 
 
 def _cores(trial: Trial) -> str:

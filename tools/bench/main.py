@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from bench import cuda, kernels, latency, peers, scaling, streams, table
+from bench import cuda, genicam, kernels, latency, peers, scaling, streams, table
 from bench.data import GEOMETRIES, Geometry
 from bench.machine import describe
 from bench.measure import MIN_ROUNDS, Row
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the options ask for; give the exit status."""
     args = parser().parse_args(arguments)
     settings = settled(args)
-    asked = args.peers or args.scaling or args.open_loop
+    asked = args.peers or args.scaling or args.open_loop or args.genicam
     chosen = args.only or (() if asked else SECTIONS)
     machine = describe(available_cores(), peers=args.peers)
     rows: list[Row] = []
@@ -67,6 +67,8 @@ def measured(
         yield from latency.rows(settings)
     if args.open_loop:
         yield from latency.open_loop_rows(settings, args.trials, args.seconds)
+    if args.genicam:
+        yield from genicam.rows(settings, args.trials, args.seconds, args.rate_seconds)
     if args.peers:
         yield from peers.rows(settings)
     if args.scaling:
@@ -179,11 +181,22 @@ def parser() -> argparse.ArgumentParser:
         "--open-loop", action="store_true", help="captures from a camera that does not wait"
     )
     made.add_argument(
+        "--genicam",
+        action="store_true",
+        help="captures from the virtual GenICam camera, and the largest rate without a loss",
+    )
+    made.add_argument(
+        "--rate-seconds",
+        type=number(float, 0.1, 3600),
+        default=genicam.RATE_SECONDS,
+        help="of each capture that looks for the largest rate",
+    )
+    made.add_argument(
         "--trials", type=number(int, 1, 1000), default=latency.OPEN_LOOP_TRIALS, help="of them"
     )
     made.add_argument(
         "--seconds",
-        type=number(float, 1, 86400),
+        type=number(float, 0.1, 86400),
         default=latency.OPEN_LOOP_SECONDS,
         help="of each trial",
     )
