@@ -1,4 +1,4 @@
-"""Means of preview cells: sums over valid pixels become the values that are stored.
+"""Means of preview cells: sums over valid pixels become the values that are stored, and halve.
 
 numba where it is installed, else NumPy, with equal results. Knows reflectance's scale only.
 """
@@ -19,6 +19,51 @@ from pipeline.reflectance import IGNORE, SCALE
 MeanOfCells = Callable[
     [NDArray[np.float32], NDArray[np.float32], float, int, int, NDArray[Any]], None
 ]
+#: Called with sums (bands, cells), the range of bands, and where halves go.
+Halving = Callable[[NDArray[np.float32], int, int, NDArray[np.float32]], None]
+
+
+@functools.cache
+def halving() -> Halving:
+    """Give what adds neighbouring cells of a row.
+
+    Returns
+    -------
+    callable
+        ``halve(cells, first, last, out)``: ``out[b, p] = cells[b, 2p] + cells[b, 2p + 1]`` of the
+        bands ``first`` … ``last`` − 1, (bands, cells) → (bands, ceil(cells / 2)); the last cell of
+        an odd number stands alone.
+    """
+    if importlib.util.find_spec("numba") is None:
+        return _halve_with_numpy
+    import numba
+
+    from pipeline.compute.kernel_cache import compile_kernel
+
+    table, index = numba.types.float32[:, ::1], numba.types.int64
+    signature = numba.types.void(table, index, index, table)
+    compiled: Halving = compile_kernel(halve, signature, nogil=True, error_model="numpy")
+    return compiled
+
+
+def halve(cells, first, last, out):  # type: ignore[no-untyped-def]
+    """Add neighbours; for numba."""
+    pairs = cells.shape[1] // 2
+    for b in range(first, last):
+        for p in range(pairs):
+            out[b, p] = cells[b, 2 * p] + cells[b, 2 * p + 1]
+        if out.shape[1] > pairs:
+            out[b, pairs] = cells[b, 2 * pairs]
+
+
+def _halve_with_numpy(
+    cells: NDArray[np.float32], first: int, last: int, out: NDArray[np.float32]
+) -> None:
+    """Do the same with NumPy."""
+    pairs = cells.shape[1] // 2
+    left, right = cells[first:last, 0 : 2 * pairs : 2], cells[first:last, 1 : 2 * pairs : 2]
+    np.add(left, right, out=out[first:last, :pairs])
+    out[first:last, pairs:] = cells[first:last, 2 * pairs :]
 
 
 @functools.cache

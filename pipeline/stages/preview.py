@@ -8,12 +8,12 @@ finished preview by :mod:`pipeline.stages.thumbnail`. Knows NumPy and the stage 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.compute.cells import mean_of_cells, shares
+from pipeline.compute.cells import halving, mean_of_cells, shares
 from pipeline.compute.interface import Backend
 from pipeline.compute.tables import pass_tables
 from pipeline.stages.stage import BlockResult, EnginePlan
@@ -69,8 +69,8 @@ class PreviewStage:
         tables, dtype = pass_tables(pass_plan), np.dtype(pass_plan.preview_type)
         rows = (plan.block_lines + factor - 2) // factor + 1
         weight, finest = tables.cells, shares(tables.cells)
-        mean = mean_of_cells(dtype)
-        self._jobs: list[tuple[NDArray[np.float32], int, NDArray[Any]]] = []
+        mean, halve = mean_of_cells(dtype), halving()
+        self._jobs: list[_WholeRow] = []
 
         def at_once(
             sums: NDArray[np.float32], share: NDArray[np.float32], lines: int, out: NDArray[Any]
@@ -78,8 +78,11 @@ class PreviewStage:
             mean(sums, share, lines, 0, len(sums), out)
 
         def together(first: int, last: int, thread: int) -> int:
-            for sums, lines, out in self._jobs:
-                mean(sums, finest, lines, first, last, out)
+            for row in self._jobs:
+                if row.mean is not None:
+                    mean(row.sums, finest, row.lines, first, last, row.mean)
+                if row.halves is not None:
+                    halve(row.sums, first, last, row.halves)
             return 0
 
         def run_jobs() -> None:
@@ -91,6 +94,12 @@ class PreviewStage:
             self._levels.append(_Level(weight, rows, dtype, at_once))
             weight = _halve(weight)
             rows = rows // 2 + 1
+        # of the finest rows of a block, which threads halve together for the next level
+        self._halves = [
+            np.empty(level.sums.shape, np.float32)
+            for level in self._levels[1:2]
+            for _ in self._levels[0].rows
+        ]
 
     def process(self, raw: NDArray[Any], valid: NDArray[np.bool_], result: BlockResult) -> None:
         """Add the block's sums; rows that are complete now go into ``result.previews``."""
@@ -98,30 +107,42 @@ class PreviewStage:
         factor, finest = self._factors[-1], self._levels[0]
         # rows all of whose lines are in this block: no need to gather them
         first, last = int(taken.phase > 0), (taken.phase + len(raw)) // factor
-        means = taken.means
-        as_they_are = means is not None and not first
         for row, (sums, lines) in enumerate(zip(taken.sums, taken.pixels, strict=True)):
-            if not first <= row < last:
-                finest.add(sums, int(lines))
-                if row < last:
-                    self._complete(0)
-                else:
-                    finest.begun = True
+            if first <= row < last:
+                if row == first:
+                    self._store_whole(taken, first, last, result)
                 continue
+            finest.add(sums, int(lines))
+            if row < last:
+                self._complete(0)
+            else:
+                finest.begun = True
+        self._collect(result)
+        result.begun = self.begun
+
+    def _store_whole(self, taken: Any, first: int, last: int, result: BlockResult) -> None:
+        """Store the finest rows all of whose lines are in the block, and hand them on."""
+        finest, means = self._levels[0], taken.means
+        as_they_are = means is not None and not first
+        for row in range(first, last):
+            mean = None
             if means is None:
-                self._jobs.append((sums, int(lines), finest.rows[finest.stored]))
+                mean = finest.rows[finest.stored]
             elif not as_they_are:
                 finest.rows[finest.stored] = means[row]
             finest.stored += 1
-            self._hand_on(0, sums, int(lines))
+            halves = self._halves[row - first] if self._halves else None
+            if mean is not None or halves is not None:
+                self._jobs.append(_WholeRow(taken.sums[row], int(taken.pixels[row]), mean, halves))
         if self._jobs:  # one round of the threads for all rows
             self._run_jobs()
+            for whole in self._jobs:
+                if whole.halves is not None:
+                    self._add_to_coarser(0, whole.halves, whole.lines)
             self._jobs.clear()
-        if means is not None and as_they_are and last:
+        if as_they_are:
             result.previews.append((len(self._levels) - 1, means[:last]))
             finest.stored = 0
-        self._collect(result)
-        result.begun = self.begun
 
     def begun(self) -> NDArray[Any] | None:
         """Give the row of ``preview`` that is being gathered: the mean of the lines it has so far.
@@ -158,20 +179,33 @@ class PreviewStage:
         state.clear()
 
     def _hand_on(self, level: int, sums: NDArray[np.float32], lines: int) -> None:
-        """Add a complete row of a level to the next coarser one."""
+        """Halve a complete row of a level for the next coarser one, where there is one."""
         if level + 1 < len(self._levels):
-            coarser = self._levels[level + 1]
-            coarser.add(_halve(sums), lines)
-            coarser.halves += 1
-            coarser.begun = True
-            if coarser.halves == 2:
-                self._complete(level + 1)
+            self._add_to_coarser(level, _halve(sums), lines)
+
+    def _add_to_coarser(self, level: int, halves: NDArray[np.float32], lines: int) -> None:
+        """Add the halved row of a level to the next coarser one."""
+        coarser = self._levels[level + 1]
+        coarser.add(halves, lines)
+        coarser.halves += 1
+        coarser.begun = True
+        if coarser.halves == 2:
+            self._complete(level + 1)
 
     def _collect(self, result: BlockResult) -> None:
         for number, state in zip(reversed(range(len(self._levels))), self._levels, strict=True):
             if state.stored:
                 result.previews.append((number, state.rows[: state.stored]))
                 state.stored = 0
+
+
+class _WholeRow(NamedTuple):
+    """A finest row of one block: sums over so many lines, and where mean and halves go."""
+
+    sums: NDArray[np.float32]
+    lines: int
+    mean: NDArray[Any] | None
+    halves: NDArray[np.float32] | None
 
 
 class _Level:
@@ -216,4 +250,6 @@ class _Level:
 
 def _halve(cells: NDArray[np.float32]) -> NDArray[np.float32]:
     """Add neighbouring cells of a row, (bands, cells) → (bands, ceil(cells / 2))."""
-    return np.add.reduceat(cells, np.arange(0, cells.shape[1], 2), axis=1)
+    out = np.empty((len(cells), -(-cells.shape[1] // 2)), np.float32)
+    halving()(np.ascontiguousarray(cells), 0, len(cells), out)
+    return out
