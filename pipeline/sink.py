@@ -201,9 +201,7 @@ class Sink:
 
     def _refuse(self, rows: LedgerRows) -> None:
         """Enter lines that cannot be decoded, for want of their basis, as lost."""
-        row = refused_row(int(rows["count"].sum(dtype=np.int64)))
-        for name in ("frame_id", "epoch", "host_time_ns"):
-            row[name] = rows[name][0]
+        row = refused_row(int(rows["count"].sum(dtype=np.int64)), rows[:1])
         with contextlib.suppress(StorageError):  # then the writer has counted them
             self._writer.write(np.empty(0, np.int16), row)
 

@@ -60,8 +60,9 @@ def encode_csv(rows: LedgerRows, *, first: bool = True) -> bytes:
     Returns
     -------
     bytes
-        ASCII, LF. ``line`` is empty for a gap that is not stored, a time, encoder, exposure or
-        temperature where it is not known.
+        ASCII, LF. ``line`` is empty for a gap that is not stored, the frame id of a line that was
+        lost while the camera was away, a time, encoder, exposure or temperature where it is not
+        known.
     """
     times = np.datetime_as_string(rows["host_time_ns"].astype("M8[ns]"), unit="ns")
     columns: list[list[str]] = [
@@ -69,7 +70,7 @@ def encode_csv(rows: LedgerRows, *, first: bool = True) -> bytes:
         _integers(rows["count"]),
         [_STATUS.get(code, str(code)) for code in rows["status"].tolist()],
         _integers(rows["epoch"]),
-        _integers(rows["frame_id"]),
+        _frame_ids(rows),
         _integers(rows["device_time_ns"], NO_VALUE),
         [
             f"{text}Z" if known else ""
@@ -85,6 +86,14 @@ def encode_csv(rows: LedgerRows, *, first: bool = True) -> bytes:
     ]
     text = "".join(",".join(row) + "\n" for row in zip(*columns, strict=True))
     return (CSV_HEADER if first else b"") + text.encode("ascii")
+
+
+def _frame_ids(rows: LedgerRows) -> list[str]:
+    """Write frame ids; while a camera was away there were none."""
+    lost = (rows["status"] == LineStatus.LOST) & (rows["frame_id"] == 0)
+    unknown = lost & (rows["reason"] == LossReason.CAMERA_RESTART)
+    ids = _integers(rows["frame_id"])
+    return ["" if none else text for text, none in zip(ids, unknown.tolist(), strict=True)]
 
 
 def _integers(column: Any, empty: int | None = None) -> list[str]:

@@ -87,9 +87,18 @@ class LedgerStore:
         self._index.close()
 
 
-def refused_row(lines: int) -> LedgerRows:
-    """Make the row that says how many lines the disk refused at the end."""
+def refused_row(lines: int, first: LedgerRows) -> LedgerRows:
+    """Make the row that says how many lines the disk refused.
+
+    Parameters
+    ----------
+    lines : int
+    first : ndarray of LEDGER_DTYPE, (1,)
+        What the camera said of the first of them.
+    """
     row = ledger_rows(1)
+    for name in ("frame_id", "epoch", "host_time_ns"):
+        row[name] = first[name]
     row["count"] = min(lines, np.iinfo(np.uint32).max)
     row["status"] = LineStatus.LOST
     row["reason"] = LossReason.STORAGE

@@ -320,13 +320,15 @@ class GrownFile:
     def close(self) -> None:
         """Cut the room off and close; a second call does nothing."""
         with self._lock:
-            if self.fd >= 0:
+            # A signal may end this anywhere: the number must never be closed a second time, when
+            # it may be another file's.
+            fd, self.fd = self.fd, -1
+            if fd >= 0:
                 try:
-                    os.ftruncate(self.fd, self.size)
+                    os.ftruncate(fd, self.size)
                 except OSError:
                     pass
-                os.close(self.fd)
-                self.fd = -1
+                os.close(fd)
 
 
 def names(final: Path) -> Iterator[Path]:

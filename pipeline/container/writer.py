@@ -9,6 +9,7 @@ says why it is done this way. Knows the container's own modules and the bottom o
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import threading
@@ -105,6 +106,7 @@ class ContainerWriter:
         self._changes = self._synced_changes = 0  # journal records, of the syncs apart
         self._failed: StorageError | None = None
         self._unstored = 0
+        self._first_unstored: LedgerRows | None = None
         self._lock = threading.RLock()
         self._done = False
         free_space_check(Path(final).parent, self._line_bytes, expected_lines or 0, 0.0)
@@ -222,6 +224,8 @@ class ContainerWriter:
         """Count rows that cannot be stored, and raise."""
         self._failed = error
         gone = int(rows["count"].sum(dtype=np.int64))
+        if self._first_unstored is None and gone:
+            self._first_unstored = rows[:1].copy()
         self._unstored += gone
         self.lost += gone
         raise StorageError(str(error)) from error
@@ -374,10 +378,11 @@ class ContainerWriter:
             self.discard()
             raise ContainerError(f"{self.path}: found no line to store, allowed is one or more")
         errors = []
+        self._reserve.free_tail()
+        unstored: list[LedgerRows] = []
         if self._failed is not None:
             errors.append(f"{self._failed}; {self._unstored} lines were not stored")
-            self._enter_unstored()
-        self._reserve.free_tail()
+            unstored = self._enter_unstored()
         self._zip.complete("data.envi", self.bytes, self._payload.crc)
         settle(self._fd, self.partial)
         items = {n: c for n, c in (last or {}).items() if not isinstance(c, GrownEnvi)}
@@ -388,8 +393,8 @@ class ContainerWriter:
             header=header,
             fallback=self._provisional,
             lines=self.lines,
-            rows=self._ledger.pieces(),
-            row_count=len(self._ledger),
+            rows=itertools.chain(self._ledger.pieces(), unstored),
+            row_count=len(self._ledger) + len(unstored),
             grown=self._grown.entries(specs),
             last=items,
             errors=errors,
@@ -400,16 +405,20 @@ class ContainerWriter:
         self._close()
         return self.path
 
-    def _enter_unstored(self) -> None:
-        """Say in the ledger that the disk refused lines: one row."""
-        if not self._unstored:
-            return
-        row = refused_row(self._unstored)
+    def _enter_unstored(self) -> list[LedgerRows]:
+        """Give the row, if any, that says how many lines the disk refused.
+
+        It goes straight into the finished file, whose room was kept: the files beside it may be
+        what the disk refused.
+        """
+        if self._first_unstored is None:
+            return []
+        row = refused_row(self._unstored, self._first_unstored)
         try:
             self._journal.add(Kind.BLOCK, self.lines, 0, 0, row.tobytes())
-            self._ledger.append(row)
         except StorageError:
-            pass  # `errors` in the header still says so
+            pass  # only a recovery, should the end fail, too, would read it
+        return [row]
 
     def discard(self) -> None:
         """Leave nothing behind: for a capture that is not wanted, or has no line."""
@@ -433,9 +442,9 @@ class ContainerWriter:
             file = getattr(self, name, None)
             if file is not None:
                 file.close()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1  # before it is closed: a signal may end this in between
+        if fd >= 0:
+            os.close(fd)
 
     def _drop(self) -> None:
         self._close()

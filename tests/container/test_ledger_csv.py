@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.container.ledger import COLUMNS, CSV_HEADER, decode_csv, encode_csv
 from pipeline.errors import ContainerError, SwathError
-from pipeline.layout import LEDGER_DTYPE, ledger_rows
+from pipeline.layout import LEDGER_DTYPE, LineStatus, LossReason, ledger_rows
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 20))
@@ -75,3 +75,13 @@ def test_anything_ends_in_rows_or_our_own_error(data: bytes, text: str) -> None:
             decode_csv(body)
         except SwathError:
             pass
+
+
+def test_lines_lost_while_the_camera_was_away_have_no_frame_id():
+    rows = ledger_rows(3)
+    rows["status"] = LineStatus.LOST
+    rows["reason"] = [LossReason.CAMERA_RESTART, LossReason.CAMERA, LossReason.STORAGE]
+    text = encode_csv(rows).decode().splitlines()
+    column = text[0].split(",").index("frame_id")
+    assert [line.split(",")[column] for line in text[1:]] == ["", "0", "0"]
+    assert decode_csv(encode_csv(rows))["frame_id"].tolist() == [0, 0, 0]

@@ -331,6 +331,34 @@ def test_a_journal_that_cannot_grow_leaves_no_unproven_line(tmp_path, rng, monke
     assert not [f for f in validate(file) if f.level == "error"]
 
 
+@pytest.mark.parametrize("files", [("_journal",), ("_ledger",), ("_journal", "_ledger")])
+def test_refused_lines_stand_in_the_ledger_whichever_file_beside_was_refused(
+    tmp_path, rng, monkeypatch, files
+):
+    writer = begin(tmp_path / "scan.hsi")
+    pixels = cube(rng, 10)
+    feed(writer, pixels[:5])
+
+    def full(*_, **__):
+        raise StorageError("the disk is full")
+
+    rows = rows_for(5, 5)
+    rows["frame_id"], rows["epoch"] = np.arange(105, 110), 2
+    with monkeypatch.context() as patch:
+        for name in files:
+            file = getattr(writer, name)
+            for method in ("add", "append", "make_room"):
+                if hasattr(file, method):
+                    patch.setattr(file, method, full)
+        with pytest.raises(StorageError, match="the disk is full"):
+            writer.write(pixels[5:], rows)
+        file = writer.finish(header())
+    last = read_ledger(file)[-1]
+    assert (last["line"], last["count"], last["reason"]) == (-1, 5, LossReason.STORAGE)
+    assert (last["frame_id"], last["epoch"]) == (105, 2)
+    assert [f.entry for f in validate(file)] == ["thumbnail.jpg"]
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 6 MiB."""
