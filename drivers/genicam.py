@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 from drivers.camera import Frame, no_reference, orient
 from drivers.genicam_buffers import PixelReader, device_time_ns, info
 from drivers.genicam_chunks import NOTHING, Chunks
-from drivers.genicam_devices import Devices, describe, list_cameras, producer_files, release
+from drivers.genicam_devices import Devices, describe, list_cameras, release
 from drivers.genicam_lines import FrameLines
 from drivers.genicam_nodes import NODE_ERRORS, Nodes, first_sentence, is_loss
+from drivers.genicam_producers import producer_files
 from drivers.genicam_settings import apply, is_line_scan
 from drivers.genicam_shutter import Shutter
 from pipeline.config import Rig
-from pipeline.errors import CameraError, CameraLostError
+from pipeline.errors import CameraError, CameraLostError, ConfigError
 from pipeline.layout import PIXEL_FORMATS, envi_code
+from pipeline.slots import available_memory
 from pipeline.stream.messages import CameraInfo
 
 __all__ = ["GenicamCamera", "list_cameras"]
@@ -43,6 +45,11 @@ TEMPERATURE_S: Final = 0.5
 TEMPERATURE_REST: Final = 200
 #: After so long without a frame the camera is asked whether it is still there, seconds.
 SILENT_S: Final = 2.0
+#: After so long without one, and so many frame times, a camera that runs freely has stopped.
+STOPPED_S: Final = 5.0
+STOPPED_FRAMES: Final = 20
+#: Buffers that the rig file asks for may take so much of the memory that is free: a quarter.
+MEMORY_PART: Final = 4
 #: Frame id that GigE Vision wraps at, to 1, unless the camera counts in 64 bits.
 GIGE_FRAME_ID_MAX: Final = 65535
 
@@ -75,6 +82,8 @@ class GenicamCamera:
         self._chunks: Chunks | None = None
         self._tick_hz = 0
         self._heard_s = 0.0
+        self._frame_s = 0.0
+        self._patience_s = math.inf
         self._counted = 0
         self._gone: GenericException | None = None
 
@@ -82,8 +91,10 @@ class GenicamCamera:
         """Connect, apply the rig file's settings, read back what the camera took."""
         camera = self._rig.camera
         try:
-            self._devices = Devices(producer_files(camera.producer))
-            index, warnings = self._devices.choose(camera)
+            warnings: list[str] = []
+            self._devices = Devices(producer_files(camera.producer, warnings))
+            index, said = self._devices.choose(camera)
+            warnings += said
             listed = self._devices.listed()[index]
             self._who = f"camera {describe(listed)}"
             self._acquirer = self._devices.open(index, BUFFERS[0])
@@ -97,6 +108,9 @@ class GenicamCamera:
             self._chunks = Chunks(self._acquirer, nodes)
             self._tick_hz = int(nodes.number("GevTimestampTickFrequency") or 0)
             told = self._describe(nodes, listed, warnings)
+            free = self._rig.scan.trigger == "free" and nodes.text("TriggerMode") != "On"
+            if free and told.fps:
+                self._patience_s = max(STOPPED_S, STOPPED_FRAMES / told.fps)
             self._size_buffers(nodes, told.fps)
         except BaseException as error:
             self.close()
@@ -116,7 +130,7 @@ class GenicamCamera:
             self._monitor = next(iter(acquirer._new_buffer_event_monitor_dict.values()))
         except NODE_ERRORS as error:
             raise CameraLostError(f"{self._who}: cannot start: {first_sentence(error)}") from error
-        self._heard_s = time.monotonic()
+        self._heard_s = self._frame_s = time.monotonic()
         self._counted = 0
         self._gone = None
 
@@ -145,7 +159,7 @@ class GenicamCamera:
             except GenericException as error:
                 raise CameraLostError(f"{self._who}: {first_sentence(error)}") from error
         now_ns = time.time_ns()
-        self._heard_s = time.monotonic()
+        self._heard_s = self._frame_s = time.monotonic()
         try:
             return self._take(monitor.buffer, into, now_ns)
         except GenericException as error:
@@ -247,8 +261,13 @@ class GenicamCamera:
         self._temperature_due_s = began + max(TEMPERATURE_S, took * TEMPERATURE_REST)
 
     def _ask_whether_it_is_there(self) -> None:
-        """Notice a camera that was unplugged: producers only stay silent about it."""
+        """Notice a camera that was unplugged, or has stopped: producers stay silent about it."""
         now = time.monotonic()
+        if now - self._frame_s > self._patience_s:
+            raise CameraLostError(
+                f"{self._who}: sends no frames any more, for {now - self._frame_s:.0f} s, though "
+                "it runs freely"
+            )
         if now - self._heard_s < SILENT_S or self._nodes is None:
             return
         self._heard_s = now
@@ -275,7 +294,19 @@ class GenicamCamera:
         payload = int(nodes.number("PayloadSize") or 0)
         if payload > 0 and not self._rig.camera.buffer_frames:
             count = max(BUFFERS[0], min(count, BUFFER_BYTES // payload))
+        elif payload > 0:
+            self._check_memory(count, payload)
         self._acquirer.num_buffers = max(count, self._acquirer.min_num_buffers)
+
+    @staticmethod
+    def _check_memory(frames: int, payload: int) -> None:
+        """Refuse more buffers than the machine has memory for."""
+        available = available_memory()
+        if available is not None and frames * payload > available // MEMORY_PART:
+            raise ConfigError(
+                f"[camera] buffer_frames: found {frames}, which take {frames * payload / 1e9:.1f} "
+                f"GB; allowed are {available // MEMORY_PART // payload}, a quarter of what is free"
+            )
 
     # -- what the camera says --------------------------------------------------------------
 

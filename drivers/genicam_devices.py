@@ -7,20 +7,24 @@ the signal handler that it replaces put back. Knows harvesters and the rig file'
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
-import os
 import signal
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final
 
-from genicam.gentl import ACQ_QUEUE_TYPE_LIST, ACQ_STOP_FLAGS_LIST, GenericException
+from genicam.gentl import (
+    ACQ_QUEUE_TYPE_LIST,
+    ACQ_STOP_FLAGS_LIST,
+    AccessDeniedException,
+    GenericException,
+    ResourceInUseException,
+)
 
 from drivers.genicam_nodes import NODE_ERRORS, first_sentence
+from drivers.genicam_producers import producer_files
 from pipeline.config import CameraConfig
 from pipeline.errors import CameraError, ConfigError
 
@@ -29,55 +33,10 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from harvesters.core import Harvester, ParameterKey, ParameterSet
 
-#: Where GenTL producers are announced (GenTL standard, 64-bit).
-SEARCH_PATH: Final = "GENICAM_GENTL64_PATH"
 #: Buffers that a producer did not give back, for as long as the process lives.
 _STRANDED: Final[list[Any]] = []
 #: GenTL DEVICE_ACCESS_STATUS of a camera that can be opened, or whose state is not known.
 _ACCESSIBLE: Final = (0, 1)
-
-
-def producer_files(named: str | Sequence[str] | None) -> list[str]:
-    """Give the producers to ask, as paths.
-
-    Parameters
-    ----------
-    named : str, sequence of str or None
-        Paths, or bare file names that are looked up on the search path and in the genicam
-        package; None: all on the search path.
-
-    Raises
-    ------
-    ConfigError
-        When one is not there, or none at all.
-    """
-    folders = [Path(p) for p in os.environ.get(SEARCH_PATH, "").split(os.pathsep) if p]
-    if named:
-        package = importlib.util.find_spec("genicam")
-        if package is not None and package.origin:
-            folders.append(Path(package.origin).parent)
-        return [_located(one, folders) for one in ([named] if isinstance(named, str) else named)]
-    found: list[str] = []
-    for folder in folders:
-        files = [folder] if folder.suffix == ".cti" else sorted(folder.glob("*.cti"))
-        found += [str(f) for f in files if f.is_file() and str(f) not in found]
-    if not found:
-        state = "names no .cti file" if folders else "is not set"
-        raise ConfigError(
-            f"producer: missing, and {SEARCH_PATH} {state}; allowed is the GenTL producer (.cti) "
-            "of the camera's vendor, as [camera] producer or --producer"
-        )
-    return found
-
-
-def _located(named: str, folders: Sequence[Path]) -> str:
-    candidates = [Path(named)]
-    if os.path.basename(named) == named:
-        candidates += [folder / named for folder in folders]
-    for path in candidates:
-        if path.is_file():
-            return str(path.resolve())
-    raise ConfigError(f"[camera] producer: {named}: no such file, allowed is a GenTL producer")
 
 
 class Devices:
@@ -173,8 +132,10 @@ class Devices:
             with _signal_handler_kept():
                 acquirer = self._harvester.create(index)
         except (*NODE_ERRORS, ValueError) as error:
-            who = describe(self.listed()[index])
-            raise CameraError(f"camera {who}: cannot be opened: {first_sentence(error)}") from error
+            listed = self.listed()[index]
+            in_use = isinstance(error, (AccessDeniedException, ResourceInUseException))
+            why = "it is in use by another program" if in_use else first_sentence(error)
+            raise CameraError(f"camera {describe(listed)}: cannot be opened: {why}") from error
         # It would keep the acquirer, with all its memory, until the process exits.
         acquirer._finalizer.detach()
         acquirer.num_buffers = max(buffers, acquirer.min_num_buffers)
@@ -245,13 +206,17 @@ def describe(listed: dict[str, Any]) -> str:
     return f"{names or listed['id']} (index {listed['index']}, serial {listed['serial']!r}{user})"
 
 
-def list_cameras(producers: str | Sequence[str] | None = None) -> list[dict[str, Any]]:
+def list_cameras(
+    producers: str | Sequence[str] | None = None, warnings: list[str] | None = None
+) -> list[dict[str, Any]]:
     """List the cameras that producers see.
 
     Parameters
     ----------
     producers : str, sequence of str or None
         Producer files; None: all on ``GENICAM_GENTL64_PATH``.
+    warnings : list of str, optional
+        Is appended to: producers there that cannot be loaded.
 
     Returns
     -------
@@ -264,7 +229,7 @@ def list_cameras(producers: str | Sequence[str] | None = None) -> list[dict[str,
     ConfigError
         When there is no producer, or a file is none.
     """
-    devices = Devices(producer_files(producers))
+    devices = Devices(producer_files(producers, warnings))
     try:
         return devices.listed()
     finally:

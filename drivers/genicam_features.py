@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from drivers.genicam_devices import Devices, producer_files
+from drivers.genicam_devices import Devices
 from drivers.genicam_nodes import NODE_ERRORS, Nodes
+from drivers.genicam_producers import producer_files
 from pipeline.config import CameraConfig
 from pipeline.errors import ConfigError
 
 
-def features_of(producers: str | Sequence[str] | None, camera: str) -> dict[str, Any]:
+def features_of(
+    producers: str | Sequence[str] | None, camera: str, warnings: list[str] | None = None
+) -> dict[str, Any]:
     """Describe a camera and every feature of it that can be read or set.
 
     Parameters
@@ -23,6 +26,8 @@ def features_of(producers: str | Sequence[str] | None, camera: str) -> dict[str,
         Producer files; None: all on ``GENICAM_GENTL64_PATH``.
     camera : str
         Its serial number, user id or index.
+    warnings : list of str, optional
+        Is appended to: producers on the search path that cannot be loaded.
 
     Returns
     -------
@@ -38,7 +43,7 @@ def features_of(producers: str | Sequence[str] | None, camera: str) -> dict[str,
     CameraError
         When it is in use or does not answer.
     """
-    devices = Devices(producer_files(producers))
+    devices = Devices(producer_files(producers, warnings))
     try:
         index = _index(devices, camera)
         listed = devices.listed()[index]

@@ -200,8 +200,8 @@ class Nodes:
             node = self._node(own)
             kind = type(node).__name__
             if kind == "ICommand":
-                if value is True:
-                    node.execute()
+                _checked(value, where, own, "true: it is a command", lambda v: v is True)
+                node.execute()
                 return value
             node.value = self._fitting(node, kind, own, value, where)
             taken = _plain(node.value) if self._access(own) == _READ_WRITE else value

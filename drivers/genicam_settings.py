@@ -7,6 +7,7 @@ producers, buffers or frames.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from drivers.camera import EXPOSURE, GAIN, RATE
@@ -16,6 +17,8 @@ from pipeline.config import CameraConfig, Rig
 from pipeline.errors import ConfigError
 from pipeline.layout import PIXEL_FORMATS
 
+#: What a feature can be called (GenApi's schema: an identifier).
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: What a frame is: Areascan, Linescan …
 SCAN_TYPE: Final = "DeviceScanType"
 #: Trigger selectors that start one line or frame each, and those that start a run of them.
@@ -41,13 +44,16 @@ def apply(nodes: Nodes, rig: Rig) -> None:
     line_scan = is_line_scan(nodes)
     if line_scan:
         _check_line_scan(camera)
+    # A viewer may have left it at a single frame.
+    _set_if_there(nodes, "AcquisitionMode", "Continuous", "[scan] lines")
     axes = ("Vertical", "Horizontal") if tall else ("Horizontal", "Vertical")
     for axis, factor in zip(axes, camera.binning, strict=True):
         name = f"Binning{axis}"
         if factor != 1 or nodes.writable(name):
             nodes.set(name, factor, "[camera] binning")
     spectral, spatial = ("Height", "Width") if tall else ("Width", "Height")
-    _set_region(nodes, spectral, camera.vroi, "[camera] vroi")
+    if not line_scan:
+        _set_region(nodes, spectral, camera.vroi, "[camera] vroi")
     _set_region(nodes, spatial, camera.hroi, "[camera] hroi")
     if line_scan and "Height" in camera.features:
         # Lines of a frame: the rate of lines depends on it.
@@ -69,6 +75,10 @@ def apply(nodes: Nodes, rig: Rig) -> None:
     # Set once: the rate would be another one after these.
     earlier = (SCAN_TYPE, "Height") if line_scan else (SCAN_TYPE,)
     for name, value in camera.features.items():
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"[camera] features: found {name!r}, allowed are names of letters, digits and _"
+            )
         if name in earlier:
             continue
         nodes.set(name, value, f"[camera] features: {name}")
@@ -113,12 +123,15 @@ def _set_if_there(nodes: Nodes, name: str, value: Any, where: str) -> None:
 
 
 def _set_region(nodes: Nodes, size: str, roi: tuple[int, int] | None, where: str) -> None:
-    """Set one axis of the region of interest; ``roi`` is 1-based inclusive, binned."""
-    if roi is None:
-        return
+    """Set one axis of the region of interest; ``roi`` is 1-based inclusive, binned; None: all."""
     offset = "OffsetX" if size == "Width" else "OffsetY"
     if nodes.writable(offset):
         nodes.set(offset, 0, where)  # a size is limited by the offset that was set before
+    if roi is None:
+        most = nodes.largest(size)
+        if most is not None and nodes.writable(size):
+            nodes.set(size, most, where)
+        return
     nodes.set(size, roi[1] - roi[0] + 1, where)
     if roi[0] != 1 or nodes.writable(offset):
         nodes.set(offset, roi[0] - 1, where)

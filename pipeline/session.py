@@ -280,13 +280,18 @@ class Session:
                 why = end.error if end.reason == "camera" else self._away
                 if end.reason == "camera" and why and self._away_s and not self._ends():
                     self._bus.emit(Warned(text=f"{why}; arming again"))
+            gone_s = time.monotonic()
             if not deadline or tally.counted > counted:
-                deadline = time.monotonic() + self._away_s
+                deadline = gone_s + self._away_s
             if not (yield from self._arm_again(why or "the camera is gone", deadline)):
                 return
             armed = False
             # The driver counts epochs on when a camera's own counter restarts.
             self.epoch = max(self.epoch, tally.epoch) + 1
+            away_s = time.monotonic() - gone_s
+            self._bus.emit(
+                Warned(text=f"the camera is back after {away_s:.1f} s, in epoch {self.epoch}")
+            )
             if len(self.absences) < MAX_ABSENCES:
                 self.absences.append(f"{why or 'the camera was gone'}; epoch {self.epoch} follows")
 

@@ -12,10 +12,11 @@ import pytest
 from rigs import capture, write_rig
 
 import swath
-from pipeline.errors import CameraError
-from pipeline.events import Event, Phase, Progress, Warned
+from pipeline.errors import CameraError, ConfigError
+from pipeline.events import Event, Phase, Progress
 from pipeline.session import Session
 from pipeline.stream.driver_link import DriverLink
+from pipeline.stream.messages import CameraInfo
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kills processes by pid")
 
@@ -99,10 +100,20 @@ def test_a_stop_before_the_first_line_leaves_nothing(tmp_path: Path, kind: str) 
 
 
 def test_a_camera_that_comes_back_with_other_lines_is_refused(
-    tmp_path: Path, sessions: list[Session]
+    tmp_path: Path, sessions: list[Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_rig(tmp_path)
     stop = threading.Event()
+    check = Session._check_same
+
+    def refuse_once(self: Session, info: CameraInfo) -> None:
+        try:
+            check(self, info)
+        except ConfigError:
+            stop.set()  # else it is tried again for as long as a camera may be away
+            raise
+
+    monkeypatch.setattr(Session, "_check_same", refuse_once)
 
     class Changer(list):
         def append(self, event: Event) -> None:
@@ -111,8 +122,6 @@ def test_a_camera_that_comes_back_with_other_lines_is_refused(
                 super().append(event)
                 path.write_text(path.read_text().replace("samples = 48", "samples = 40"))
                 kill(sessions[0])
-            if isinstance(event, Warned) and "waiting" in event.text:
-                threading.Timer(4.0, stop.set).start()
 
     result = capture(path, events=Changer(), lines=9000, stop=stop)
     assert result.exit_status == 1

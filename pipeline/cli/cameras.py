@@ -33,7 +33,7 @@ def cameras(
 
     Those that its GenTL producers see, each with what [camera] needs to name it.
     """
-    from pipeline.cli.output import print_json
+    from pipeline.cli.output import print_json, warn
     from pipeline.errors import ConfigError
 
     try:
@@ -46,7 +46,13 @@ def cameras(
         ) from None
 
     file = None if producer is None else str(producer)
-    found = list_cameras(file) if features is None else [features_of(file, features)]
+    said: list[str] = []
+    if features is None:
+        found = list_cameras(file, said)
+    else:
+        found = [features_of(file, features, said)]
+    for text in said:
+        warn(text)
     if json:
         print_json({"cameras": found})
         return

@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do while a capture runs.
+"""What Ctrl-C, SIGTERM and a closed terminal (SIGHUP) do while a capture runs.
 
 The first only sets a flag: the capture stops, drains and finishes its file. The second raises
 KeyboardInterrupt in the main thread, which leaves a partial file that ``swath recover`` finishes.
@@ -20,7 +20,7 @@ from types import FrameType
 def stop_on_signal(
     stop: threading.Event, on_first: Callable[[], None] | None = None
 ) -> Iterator[None]:
-    """Handle SIGINT and SIGTERM as above inside the block, as before after it.
+    """Handle these signals as above inside the block, as before after it.
 
     Parameters
     ----------
@@ -45,6 +45,9 @@ def stop_on_signal(
             os._exit(1)
 
     numbers = [signal.SIGINT, signal.SIGTERM]
+    # Ignored where nohup started this: then it stays so.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
