@@ -228,7 +228,7 @@ def plan_capture(
     wanted = lines or int(seconds * (info.fps or 0.0))
     room = (final.parent, line_bytes)
     space = free_space_check(*room, wanted, info.fps or 0.0, beside=beside)
-    if space.warning:
+    if space.warning and not info.lines:
         warn(space.warning)
     if info.lines and not wanted:
         try:

@@ -1,11 +1,12 @@
 """Puts the commands together and turns every end of one into a sentence and an exit status.
 
-0: all well; 1: failure at work; 2: bad input, nothing was started; 3: the file is whole but lines
+0: all well; 1: failure at work; 2: bad input, no scan was started; 3: the file is whole but lines
 were lost. No traceback reaches a user; ``SWATH_DEBUG=1`` shows it to whoever looks for the cause.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -58,8 +59,11 @@ def run(argv: Sequence[str]) -> int:
     argv : sequence of str
         Arguments without the program's name.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no ×
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as we live
+        elif isinstance(stream, io.TextIOWrapper):  # a terminal that knows no ×
             stream.reconfigure(errors="replace")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s".lower())
     try:
@@ -71,8 +75,7 @@ def run(argv: Sequence[str]) -> int:
     except typer.Exit as ended:  # --help
         return int(ended.exit_code) if argv else ConfigError.exit_status
     except BrokenPipeError:
-        # The reader (``| head``) has seen enough; keep the interpreter from flushing once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()  # the reader (``| head``) has seen enough
         return 0
     except Exception as error:
         return _failure(error)
@@ -80,6 +83,11 @@ def run(argv: Sequence[str]) -> int:
         print("swath: interrupted", file=sys.stderr)
         return SwathError.exit_status
     return status if isinstance(status, int) else 0
+
+
+def _discard_output() -> None:
+    """Keep the interpreter from flushing once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _failure(error: Exception) -> int:
@@ -105,6 +113,10 @@ def _failure(error: Exception) -> int:
         return SwathError.exit_status
     if isinstance(error, OSError) and error.filename is not None:
         print(f"swath: {error.filename}: {error.strerror}", file=sys.stderr)
+        return SwathError.exit_status
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+        print(f"swath: what it prints cannot be written: {error.strerror}", file=sys.stderr)
+        _discard_output()
         return SwathError.exit_status
     print(
         f"swath: internal error, please report it: {type(error).__name__}: {error} "

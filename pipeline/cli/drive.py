@@ -46,7 +46,8 @@ def drive(
 def announce(endpoint: str) -> None:
     """Say where a driver listens that somebody started by hand."""
     print(
-        f"listening at {endpoint}; swath process RIG.toml --endpoint {endpoint} records from it",
+        f"listening at {endpoint} until Ctrl-C; swath process RIG.toml --endpoint {endpoint} "
+        "records from it, as often as it is called",
         file=sys.stderr,
         flush=True,
     )

@@ -91,8 +91,8 @@ def free_space_check(
     warning = None
     if not lines and seconds < warn_seconds:
         warning = (
-            f"the disk of {folder} has {free / 1e9:.1f} GB free: enough for {seconds:.0f} s "
-            f"({fit} lines)"
+            f"the disk of {folder} has {free / 1e9:.1f} GB free: enough for {seconds:,.0f} s "
+            f"({fit:,} lines)"
         )
     return SpaceCheck(free, needed, seconds, warning)
 

@@ -172,7 +172,7 @@ def test_drive_and_process_are_the_two_halves_of_a_capture(
     )
     try:
         assert driver.stderr is not None
-        assert driver.stderr.readline().startswith(f"listening at {endpoint}; ")
+        assert driver.stderr.readline().startswith(f"listening at {endpoint} until Ctrl-C; ")
         file = rig.parent / "x.hsi"
         given = ["--endpoint", endpoint, "--out", str(file), "--json"]
         assert run(["process", str(rig), *given]) == 0

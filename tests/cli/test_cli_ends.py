@@ -134,3 +134,23 @@ def test_a_terminal_without_unicode_gets_an_answer(captured: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert b"60 lines ? 24 samples" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_place_for_the_output_is_a_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline.cli", "version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == f"swath: what it prints cannot be written: {os.strerror(28)}\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes a descriptor by a shell")
+def test_a_closed_output_is_no_matter() -> None:
+    command = f'"{sys.executable}" -m pipeline.cli version >&-'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
