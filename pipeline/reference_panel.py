@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.spectral import FWHM2_PER_VARIANCE, SpectralAxis
 
 #: Widths (σ of a band's response) on each side of its centre that are weighted, and points there.
-_REACH, _POINTS = 3.0, 61
+_REACH, _POINTS = 4.0, 161
 
 
 def panel_reflectance(
