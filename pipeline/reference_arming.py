@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -56,7 +57,9 @@ def arm_references(
             require(info, kind)
             # The dark that a white is looked at with was taken a moment ago.
             dark = found["black"] if config.black == "take" else None
-            found[kind] = take(session, rig, info, kind, config.lines, bus, dark=dark)
+            found[kind] = take(
+                session, info, kind, config.lines, bus, flip=rig.camera.flip, dark=dark
+            )
             choices[kind] = ["taken before the scan"]
         elif where:
             said: list[str] = []
@@ -122,25 +125,27 @@ def _panel_name(white: Reference | None) -> str | None:
 
 def take(
     session: Session,
-    rig: Rig,
     info: CameraInfo,
     kind: PhaseKind,
     lines: int,
     bus: EventBus,
     *,
+    flip: Sequence[str] = (),
     dark: Reference | None = None,
 ) -> Reference:
     """Take one reference from the camera, and refuse it where it is none.
 
     Parameters
     ----------
-    session, rig, info
-        The session with the armed camera.
+    session, info
+        With the armed camera.
     kind : {"black", "white"}
     lines : int
         How many to take.
     bus : EventBus
         Receives progress, and what was taken.
+    flip : sequence of str
+        ``[camera] flip`` of the rig file.
     dark : Reference, optional
         That a white is compared with.
 
@@ -151,13 +156,19 @@ def take(
     CameraError
         When the camera fails.
     """
-    reference, saturated = take_unseen(session, rig, info, kind, lines, bus)
+    reference, saturated = take_unseen(session, info, kind, lines, bus, flip=flip)
     refuse_faulty(reference, info.saturation_level, dark, saturated)
     return reference
 
 
 def take_unseen(
-    session: Session, rig: Rig, info: CameraInfo, kind: PhaseKind, lines: int, bus: EventBus
+    session: Session,
+    info: CameraInfo,
+    kind: PhaseKind,
+    lines: int,
+    bus: EventBus,
+    *,
+    flip: Sequence[str] = (),
 ) -> tuple[Reference, float]:
     """Average ``lines`` lines without those that stand out; nobody looked what they show.
 
@@ -197,7 +208,7 @@ def take_unseen(
         kind,
         info,
         dt.datetime.now(dt.UTC),
-        flip=rig.camera.flip,
+        flip=flip,
         temperature_c=float(np.mean(warmth)) if warmth else None,
     )
     bus.emit(

@@ -199,7 +199,9 @@ def age_h(reference: Conditions, scan: Conditions) -> float | None:
 
 
 def hours(age: float) -> str:
-    """Write an age: ``3.2 h``, ``12 days``."""
+    """Write an age: ``14 min``, ``3.2 h``, ``12 days``."""
+    if age < 1:
+        return f"{60 * age:.0f} min"
     return f"{age:.1f} h" if age < 48 else f"{age / 24:.0f} days"
 
 

@@ -7,6 +7,7 @@ and the fit of blacks; nothing of cameras.
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -79,8 +80,8 @@ class Chosen:
     said: list[str]
 
 
-def judge(kind: Kind, path: Path, scan: Conditions, config: ReferencesConfig) -> Judged:
-    """Read a reference and say whether it fits a scan.
+def judge(kind: Kind, path: Path, scan: Conditions | None, config: ReferencesConfig) -> Judged:
+    """Read a reference and say whether it fits a scan; without one, whether it is sound and young.
 
     Raises
     ------
@@ -89,6 +90,25 @@ def judge(kind: Kind, path: Path, scan: Conditions, config: ReferencesConfig) ->
     """
     reference, lines = read_reference(kind, path)
     own = own_black_of(reference) if kind == "white" else None
+    return judge_read(reference, own, lines, scan or as_it_is(reference), config)
+
+
+def as_it_is(reference: Reference) -> Conditions:
+    """Give the conditions of a scan now, with which a reference is judged where there is no rig."""
+    return replace(
+        reference.conditions, time=dt.datetime.now(dt.UTC), day_only=False, temperature=None
+    )
+
+
+def judge_read(
+    reference: Reference,
+    own: Reference | None,
+    lines: int,
+    scan: Conditions,
+    config: ReferencesConfig,
+) -> Judged:
+    """Judge a reference that was read, with a white's own dark; ``lines``: of its file."""
+    kind = reference.kind
     conditions = reference.conditions
     placed = place(conditions, scan)
     never = [Misfit("geometry", placed)] if isinstance(placed, str) else []
@@ -312,7 +332,7 @@ def _adapted(reference: Reference, placement: Placement, scan: Conditions) -> Re
     return replace(reference, mean=mean, std=std, fields=fields)
 
 
-def _bin_faults(kind: Kind, own: Reference | None, scan: Conditions) -> list[str]:
+def _bin_faults(kind: str, own: Reference | None, scan: Conditions) -> list[str]:
     """Say why a reference of finer binning cannot be binned for this camera."""
     if scan.mode is None:
         return [

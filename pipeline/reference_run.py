@@ -19,6 +19,7 @@ from pipeline.config import Rig
 from pipeline.errors import CameraError, ConfigError, StorageError
 from pipeline.events import Arming, EventBus, Warned
 from pipeline.reference_arming import take, take_unseen
+from pipeline.reference_conditions import Conditions, camera_conditions
 from pipeline.reference_panel import panel_reflectance
 from pipeline.reference_taking import refuse_faulty
 from pipeline.rigfile import rig_base
@@ -95,7 +96,7 @@ def take_reference(
         if kind == "black":
             if not info.has_shutter:
                 hands.need("this camera has no shutter", "cover the lens")
-            entries = take(session, rig, info, "black", count, bus).entries(axis)
+            entries = take(session, info, "black", count, bus, flip=rig.camera.flip).entries(axis)
         else:
             entries = _white(session, rig, info, count, bus, hands, rig_base(rig_path), axis)
     finally:
@@ -103,6 +104,26 @@ def take_reference(
     if stop.is_set():
         raise CameraError(f"{kind} reference: interrupted, nothing was written")
     return _write(target, kind, entries)
+
+
+def conditions_of(
+    rig: Rig, *, rig_path: Path, overrides: tuple[str, ...] = (), bus: EventBus
+) -> Conditions:
+    """Arm the camera of a rig file and say under which conditions it would scan now.
+
+    Raises
+    ------
+    SwathError
+        When the camera fails.
+    """
+    session = Session(
+        rig, rig_path=rig_path, overrides=overrides, endpoint=None, bus=bus, stop=Flag()
+    )
+    try:
+        session.open()
+        return camera_conditions(session.arm(), rig.camera.flip, rig.references.binning_mode)
+    finally:
+        session.close()
 
 
 def _white(
@@ -119,12 +140,12 @@ def _white(
     if not info.has_panel:
         hands.need("this rig moves no panel", "lay the panel under the camera")
     # Looked at below, beside its own dark: what is too dim shows by the difference.
-    white, saturated = take_unseen(session, rig, info, "white", lines, bus)
+    white, saturated = take_unseen(session, info, "white", lines, bus, flip=rig.camera.flip)
     dark = None
     if info.has_shutter or hands.can(
         "this camera has no shutter", "cover the lens, for the dark that belongs to this white"
     ):
-        dark = take(session, rig, info, "black", lines, bus)
+        dark = take(session, info, "black", lines, bus, flip=rig.camera.flip)
     else:
         bus.emit(
             Warned(

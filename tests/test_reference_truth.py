@@ -91,7 +91,7 @@ def test_a_white_is_cropped_binned_and_scaled_to_the_scan(tmp_path: Path) -> Non
         said = cube.header["white choice"]
     assert said == [
         "white.hdr",
-        "0.0 h apart from the scan",
+        "0 min apart from the scan",
         "exposure 1.25 ms scaled to 0.5 ms",
         "spectral binning 1 made 2",
         "vroi 1 to 20 cropped to 2 to 9",
