@@ -42,7 +42,12 @@ def averaged(lines: np.ndarray, sizes: list[int]) -> tuple[Reference, Accumulato
 def test_mean_and_deviation_do_not_depend_on_blocks(sizes: list[int], seed: int) -> None:
     sizes = [*sizes, 1]
     lines = np.random.default_rng(seed).normal(500, 20, (sum(sizes), 3, 4)).astype(np.uint16)
-    in_blocks, sums = averaged(lines, sizes)
+    try:
+        in_blocks, sums = averaged(lines, sizes)
+    except ReferenceMismatchError:  # of 20 lines, more than 4 by chance: once in 4,000
+        with pytest.raises(ReferenceMismatchError, match="stand out"):
+            averaged(lines, [len(lines)])
+        return
     at_once, _ = averaged(lines, [len(lines)])
     assert np.array_equal(in_blocks.mean, at_once.mean)
     assert np.array_equal(in_blocks.std, at_once.std)  # type: ignore[arg-type]
