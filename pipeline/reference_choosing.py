@@ -302,6 +302,11 @@ def _taken(
     own, wanted = reference.exposure, scan.exposure
     if reference.kind == "white" and own and wanted and not same_exposure(own, wanted):
         said.append(f"exposure {own:g} ms scaled to {wanted:g} ms")
+    if reference.kind == "white" and wanted and not own:
+        warnings.append(
+            f"white reference {name}: its exposure is not known, that of the scan ({wanted:g} ms) "
+            "is taken for it"
+        )
     said += placement.said
     said += [f"warned: {one.text}" for one in judged.against]
     dark = None if judged.own_black is None else _adapted(judged.own_black, placement, scan)

@@ -66,6 +66,14 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         },
         set(),
     ),
+    "pipeline.svg_drawing": (set(), set()),
+    "pipeline.reference_page": (
+        {
+            *("pipeline.container", "pipeline.describe", "pipeline.stream"),
+            *("pipeline.reference_listing", "pipeline.svg_drawing", *REFERENCES),
+        },
+        set(),
+    ),
     "pipeline.live": ({"pipeline.slots", "pipeline.stream"}, {"zmq"}),
     "pipeline.session": (
         {"pipeline.events", "pipeline.slots", "pipeline.stream", "pipeline.supervise"},

@@ -177,10 +177,14 @@ def test_limits_of_age_and_temperature_can_be_lifted(tmp_path: Path) -> None:
 
 
 def test_what_a_header_does_not_say_is_not_compared(tmp_path: Path) -> None:
-    path = write_envi(tmp_path, "white", np.full((1, 4, 3), 7, np.float32))
     said: list[str] = []
-    assert chosen("white", path, said=said).said == ["white.hdr"]
-    assert said == []
+    for kind in ("white", "black"):
+        path = write_envi(tmp_path, kind, np.full((1, 4, 3), 7, np.float32))
+        assert chosen(kind, path, said=said).said == [path.name]
+    assert said == [
+        "white reference white.hdr: its exposure is not known, that of the scan (2 ms) is taken "
+        "for it"
+    ]
 
 
 def test_packed_counts_are_the_counts(tmp_path: Path) -> None:
