@@ -75,11 +75,12 @@ class Sensor:
         Its wavelengths.
     bits, saturation_level : int
         Of the converter; largest count (DN).
-    panel_reflectance : float
-        Of the white panel.
+    panel_reflectance : float or ndarray, (rows, 1)
+        Of the white panel, all the same or by unbinned row of the ROI; for tests to set before
+        the panel is first seen.
     """
 
-    panel_reflectance = PANEL_REFLECTANCE
+    panel_reflectance: float | Float64 = PANEL_REFLECTANCE
 
     def __init__(self, config: CameraConfig) -> None:
         rows, columns = config.bands, config.samples
@@ -257,7 +258,7 @@ class Sensor:
         if view == "dark":
             return np.zeros(self._response.shape)
         if view == "panel":
-            return np.full(self._response.shape, PANEL_REFLECTANCE)
+            return np.full(self._response.shape, self.panel_reflectance)
         shares = self.scene.abundance(line)[:, self._columns].astype(np.float64)
         return np.asarray(self._spectra64 @ shares, np.float64)
 

@@ -350,6 +350,8 @@ class SimulatedCamera:
             "OffsetY": sensor.vroi[0] - 1,
             "BinningHorizontal": sensor.binning[1],
             "BinningVertical": sensor.binning[0],
+            "BinningHorizontalMode": "Sum",
+            "BinningVerticalMode": "Sum",
             "PixelFormat": name,
             "ExposureTime": sensor.exposure_ms * 1000.0,
             "AcquisitionFrameRate": self._fps,

@@ -24,9 +24,7 @@ from pipeline.describe import Times, camera_file, capture_header, file_name
 from pipeline.engine import EnginePlan
 from pipeline.errors import ConfigError
 from pipeline.layout import envi_dtype
-from pipeline.references import (
-    ReferenceSet,
-)
+from pipeline.references import ReferenceSet
 from pipeline.spectral import SpectralAxis, spectral_axis
 from pipeline.stages.pca import STEP
 from pipeline.stream.messages import CameraInfo
@@ -284,6 +282,8 @@ def _header(
     raw = capture_header(
         rig, info, axis, times, lines=0, read_procedures=procedures, warnings=warnings
     )
+    for kind, said in references.choices.items():
+        raw.set(f"{kind} choice", [sanitise(text, in_list=True) for text in said])
     if store == "reflectance":
         return reflectance_header(raw, rig.pipeline.reflectance_type)
     if store == "pca":

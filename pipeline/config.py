@@ -166,6 +166,14 @@ class ReferencesConfig(Table, frozen=True):
     #: Certified reflectance of the panel: one value, or a CSV file of nm and reflectance.
     panel: Positive | str = 1.0
     panel_name: str | None = None
+    #: What is done with a kept reference that does not fit, or is too old or too warm.
+    on_mismatch: Literal["refuse", "warn"] = "refuse"
+    #: Oldest reference, hours before the scan; 0: any.
+    max_age_h: Annotated[float, Meta(ge=0)] = 24.0
+    #: Largest difference of the sensor's temperature from the scan's, °C; 0: any.
+    max_temperature_c: Annotated[float, Meta(ge=0)] = 5.0
+    #: How the camera makes a pixel of a bin; as its features say where left out.
+    binning_mode: Literal["mean", "sum", "charge"] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.panel, str) and self.panel > GREATEST_PANEL:

@@ -132,6 +132,7 @@ def capture_header(
     known["binning"] = list(info.binning)
     known["hroi"] = list(info.hroi) if info.hroi else None
     known["vroi"] = list(info.vroi) if info.vroi else None
+    known["flip"] = list(rig.camera.flip) or None
     known["gain"] = info.gain
     known["temperature"] = info.temperature_c
     known["serial number"] = info.serial or None

@@ -106,12 +106,13 @@ class ReferenceTaken(_Event, frozen=True, tag="reference"):
     """A reference is ready: taken (``lines`` averaged), or loaded (``source`` says from where).
 
     ``mean``: of all its counts (DN), of ``full_scale`` (0: unknown). ``saturated``: share of pixels
-    at the saturation level, 0–1.
+    at the saturation level, 0–1. ``rejected``: lines that stood out and were left out.
     """
 
     kind: str
     lines: int
     mean: float
+    rejected: int = 0
     saturated: float = 0.0
     full_scale: float = 0.0
     source: str = ""

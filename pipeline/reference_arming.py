@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -20,17 +21,18 @@ from pipeline.describe import parse_fields
 from pipeline.errors import CameraError
 from pipeline.events import EventBus, PhaseKind, Progress, ReferenceTaken
 from pipeline.layout import LineStatus
-from pipeline.references import (
-    Accumulator,
-    Reference,
-    ReferenceSet,
-    check_pair,
-    load,
-    load_white_black,
-    panel_reflectance,
-)
+from pipeline.reference_choosing import Chosen, choose, own_black_for
+from pipeline.reference_conditions import camera_conditions
+from pipeline.reference_panel import panel_reflectance
+from pipeline.reference_taking import Accumulator, refuse_faulty
+from pipeline.references import Reference, ReferenceSet, check_pair
 from pipeline.session import Session, require
 from pipeline.stream.messages import CameraInfo
+
+#: What can be kept, by the phase that takes it.
+_CHOSEN: Final[dict[str, Literal["white", "black"]]] = {"white": "white", "black": "black"}
+#: Values of ``[references] black`` that name no place.
+_NO_FILE: Final = (None, "", "take")
 
 
 def arm_references(
@@ -44,22 +46,32 @@ def arm_references(
         When one is missing, does not fit, is saturated, or cannot be taken.
     """
     found: dict[str, Reference | None] = {"white": None, "black": None, "white_black": None}
+    choices: dict[str, list[str]] = {}
+    config = rig.references
+    scan = camera_conditions(info, rig.camera.flip, config.binning_mode)
+    chosen_white: Chosen | None = None
     kinds: tuple[PhaseKind, ...] = ("black", "white")
     for kind in kinds:
-        where = getattr(rig.references, kind)
+        where = getattr(config, kind)
         if where == "take":
             require(info, kind)
-            found[kind] = take(session, info, kind, rig.references.lines, bus)
+            # The dark that a white is looked at with was taken a moment ago.
+            dark = found["black"] if config.black == "take" else None
+            found[kind] = take(
+                session, info, kind, config.lines, bus, flip=rig.camera.flip, dark=dark
+            )
+            choices[kind] = ["taken before the scan"]
         elif where:
             said: list[str] = []
-            loaded = load(kind, where, base, info, said)
-            found[kind] = loaded
+            chosen = choose(_CHOSEN[kind], where, base, scan, config, said)
+            found[kind], choices[kind] = chosen.reference, chosen.said
             if kind == "white":
-                found["white_black"] = load_white_black(loaded, info)
+                chosen_white, found["white_black"] = chosen, chosen.own_black
             for text in said:
                 warn(text)
         elif kind in info.references:
             found[kind] = _from_driver(session, kind)
+            choices[kind] = ["of the replayed file"]
             if kind == "white" and "white_black" in info.references:
                 found["white_black"] = _from_driver(session, "white_black")
         reference = found[kind]
@@ -69,35 +81,110 @@ def arm_references(
                     kind=kind,
                     lines=int(reference.fields.get("lines averaged", 1)),
                     mean=float(np.nanmean(reference.mean)),
-                    source=str(where or "the replayed file"),
+                    source="; ".join(choices[kind]),
                 )
             )
-    own_panel = None if found["white"] is None else found["white"].fields.get("white reflectance")
-    panel: Any = rig.references.panel
-    if own_panel is not None and panel == 1.0:
-        values = own_panel if isinstance(own_panel, list) else [own_panel]
-        panel = [float(v) for v in values] if len(values) > 1 else float(values[0])
-    if isinstance(panel, (str, float, int)):
-        panel = panel_reflectance(panel, settle_axis(rig, info, base, warn), base)[0]
+    if chosen_white is not None and found["white_black"] is None and config.black not in _NO_FILE:
+        own = own_black_for(chosen_white, (base / str(config.black)).expanduser(), scan, config)
+        if own is not None:
+            found["white_black"], choices["white black"] = own.reference, own.said
     references = ReferenceSet(
-        found["white"], found["black"], found["white_black"], panel, rig.references.panel_name
+        found["white"],
+        found["black"],
+        found["white_black"],
+        _panel(rig, info, base, found["white"], warn),
+        config.panel_name or _panel_name(found["white"]),
+        choices,
     )
     for text in check_pair(references):
         warn(text)
     return references
 
 
+def _panel(
+    rig: Rig, info: CameraInfo, base: Path, white: Reference | None, warn: Warn
+) -> float | list[float]:
+    """Give the panel's reflectance: the rig file's, or else what the white says of its own."""
+    panel: Any = rig.references.panel
+    own = None if white is None else white.fields.get("white reflectance")
+    if own is not None and panel == 1.0:
+        values = [float(v) for v in (own if isinstance(own, list) else [own])]
+        return values if len(values) > 1 else values[0]
+    if white is None:
+        return float(panel) if not isinstance(panel, str) else 1.0
+    value, said = panel_reflectance(panel, settle_axis(rig, info, base, warn), base)
+    for text in said:
+        warn(text)
+    return value
+
+
+def _panel_name(white: Reference | None) -> str | None:
+    name = None if white is None else white.fields.get("panel name")
+    return None if name is None else str(name)
+
+
 def take(
-    session: Session, info: CameraInfo, kind: PhaseKind, lines: int, bus: EventBus
+    session: Session,
+    info: CameraInfo,
+    kind: PhaseKind,
+    lines: int,
+    bus: EventBus,
+    *,
+    flip: Sequence[str] = (),
+    dark: Reference | None = None,
 ) -> Reference:
-    """Take one reference from the camera: ``lines`` lines, averaged.
+    """Take one reference from the camera, and refuse it where it is none.
+
+    Parameters
+    ----------
+    session, info
+        With the armed camera.
+    kind : {"black", "white"}
+    lines : int
+        How many to take.
+    bus : EventBus
+        Receives progress, and what was taken.
+    flip : sequence of str
+        ``[camera] flip`` of the rig file.
+    dark : Reference, optional
+        That a white is compared with.
+
+    Raises
+    ------
+    ReferenceMismatchError
+        When it is saturated, too dim, not dark, or not steady.
+    CameraError
+        When the camera fails.
+    """
+    reference, saturated = take_unseen(session, info, kind, lines, bus, flip=flip)
+    refuse_faulty(reference, info.saturation_level, dark, saturated)
+    return reference
+
+
+def take_unseen(
+    session: Session,
+    info: CameraInfo,
+    kind: PhaseKind,
+    lines: int,
+    bus: EventBus,
+    *,
+    flip: Sequence[str] = (),
+) -> tuple[Reference, float]:
+    """Average ``lines`` lines without those that stand out; nobody looked what they show.
 
     The shutter closes for a black where there is one, the panel comes into view for a white.
+
+    Returns
+    -------
+    reference : Reference
+    saturated : float
+        Share of its saturated pixels.
     """
     moved = (kind == "black" and info.has_shutter) or (kind == "white" and info.has_panel)
     command, key = ("shutter", "closed") if kind == "black" else ("panel", "in_view")
     began = time.monotonic()
     sums = Accumulator(info.bands, info.samples, info.saturation_level)
+    warmth: list[float] = []
     if moved:
         session.command(command, **{key: True})
     try:
@@ -105,27 +192,36 @@ def take(
             if block is None:
                 continue
             rows = block.rows[block.rows["line"] >= 0]
-            sums.add(block.pixels[rows["status"] == LineStatus.OK])
+            good = rows["status"] == LineStatus.OK
+            sums.add(block.pixels[good])
+            warmth += rows["temperature_c"][good & np.isfinite(rows["temperature_c"])].tolist()
             session.link.ack(block.header.series, block.header.seq)
             block.slot.release()
-            bus.emit(Progress(lines=sums.lines, total=lines, seconds=time.monotonic() - began))
+            bus.emit(Progress(lines=sums.seen, total=lines, seconds=time.monotonic() - began))
     finally:
         if moved:
             session.command(command, **{key: False})
     if session.error:
         raise CameraError(f"{kind} reference: {session.error}")
     session.refuse_stopped()
-    reference = sums.reference(kind, info, dt.datetime.now(dt.UTC))
+    reference = sums.reference(
+        kind,
+        info,
+        dt.datetime.now(dt.UTC),
+        flip=flip,
+        temperature_c=float(np.mean(warmth)) if warmth else None,
+    )
     bus.emit(
         ReferenceTaken(
             kind=kind,
             lines=sums.lines,
+            rejected=sums.rejected,
             mean=float(reference.mean.mean()),
-            saturated=sums.saturated / (sums.lines * reference.mean.size),
+            saturated=sums.saturated,
             full_scale=info.saturation_level,
         )
     )
-    return reference
+    return reference, sums.saturated
 
 
 def _from_driver(session: Session, kind: str) -> Reference:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Event as Flag
@@ -17,9 +18,14 @@ from pipeline.arming import settle_axis
 from pipeline.config import Rig
 from pipeline.errors import CameraError, ConfigError, StorageError
 from pipeline.events import Arming, EventBus, Warned
-from pipeline.reference_arming import take
+from pipeline.reference_arming import take, take_unseen
+from pipeline.reference_conditions import Conditions, camera_conditions
+from pipeline.reference_panel import panel_reflectance
+from pipeline.reference_taking import refuse_faulty
 from pipeline.rigfile import rig_base
 from pipeline.session import Session
+from pipeline.spectral import SpectralAxis
+from pipeline.stream.messages import CameraInfo
 
 #: Where references go that the rig file has no place for, in the current folder.
 FOLDER = "references"
@@ -34,8 +40,9 @@ def take_reference(
     lines: int | None = None,
     bus: EventBus | None = None,
     stop: Flag | None = None,
+    ask: Callable[[str], bool] | None = None,
 ) -> Path:
-    """Take a white or a black, and write it.
+    """Take a white or a black, look whether it is one, and write it.
 
     Parameters
     ----------
@@ -52,17 +59,22 @@ def take_reference(
         Receives what happens.
     stop : threading.Event, optional
         When set, the reference is given up.
+    ask : callable, optional
+        Asks whoever stands at the rig to do what the rig cannot (cover the lens, lay the panel
+        under it) and says whether that was done. Without it, it is taken as done and told.
 
     Returns
     -------
     Path
         The header; the data (float32, one line) and the standard deviation lie beside it, and for
-        a white its own dark (``_black``) where the camera has a shutter.
+        a white its own dark (``_black``) where the camera has a shutter or somebody covers it.
 
     Raises
     ------
     ConfigError
         When the file that ``[references]`` names exists: no reference is overwritten.
+    ReferenceMismatchError
+        A saturated or too dim white, a black that is not dark; nothing is written.
     SwathError
         When the camera or the disk fails.
     """
@@ -76,25 +88,107 @@ def take_reference(
         bus.emit(Arming(text="camera"))
         session.open()
         info = session.arm()
-        warnings = [*info.warnings, *(f"{k}: {v}" for k, v in info.settings_differ.items())]
-        if kind == "black" and not info.has_shutter:
-            warnings.append("this camera has no shutter: the lens has to be covered now")
-        if kind == "white" and not info.has_panel:
-            warnings.append("this rig moves no panel: it has to lie under the camera now")
-        for text in warnings:
+        for text in (*info.warnings, *(f"{k}: {v}" for k, v in info.settings_differ.items())):
             bus.emit(Warned(text=text))
         axis = settle_axis(rig, info, rig_base(rig_path), lambda text: bus.emit(Warned(text=text)))
+        hands = _Hands(ask, bus)
         count = lines or rig.references.lines
-        entries = take(session, info, kind, count, bus).entries(axis)
-        if kind == "white" and info.has_shutter:
-            # the white's own dark: same exposure, same minute
-            dark = take(session, info, "black", count, bus)
-            entries.update(replace(dark, kind="white_black").entries(axis))
+        if kind == "black":
+            if not info.has_shutter:
+                hands.need("this camera has no shutter", "cover the lens")
+            entries = take(session, info, "black", count, bus, flip=rig.camera.flip).entries(axis)
+        else:
+            entries = _white(session, rig, info, count, bus, hands, rig_base(rig_path), axis)
     finally:
         session.close()
     if stop.is_set():
         raise CameraError(f"{kind} reference: interrupted, nothing was written")
     return _write(target, kind, entries)
+
+
+def conditions_of(
+    rig: Rig, *, rig_path: Path, overrides: tuple[str, ...] = (), bus: EventBus
+) -> Conditions:
+    """Arm the camera of a rig file and say under which conditions it would scan now.
+
+    Raises
+    ------
+    SwathError
+        When the camera fails.
+    """
+    session = Session(
+        rig, rig_path=rig_path, overrides=overrides, endpoint=None, bus=bus, stop=Flag()
+    )
+    try:
+        session.open()
+        return camera_conditions(session.arm(), rig.camera.flip, rig.references.binning_mode)
+    finally:
+        session.close()
+
+
+def _white(
+    session: Session,
+    rig: Rig,
+    info: CameraInfo,
+    lines: int,
+    bus: EventBus,
+    hands: _Hands,
+    base: Path,
+    axis: SpectralAxis,
+) -> dict[str, bytes]:
+    """Take a white and, with the same settings a moment later, its own dark."""
+    if not info.has_panel:
+        hands.need("this rig moves no panel", "lay the panel under the camera")
+    # Looked at below, beside its own dark: what is too dim shows by the difference.
+    white, saturated = take_unseen(session, info, "white", lines, bus, flip=rig.camera.flip)
+    dark = None
+    if info.has_shutter or hands.can(
+        "this camera has no shutter", "cover the lens, for the dark that belongs to this white"
+    ):
+        dark = take(session, info, "black", lines, bus, flip=rig.camera.flip)
+    else:
+        bus.emit(
+            Warned(
+                text="this camera has no shutter: the white has no dark of its own; cover the lens "
+                "and run swath reference black with the same exposure"
+            )
+        )
+    refuse_faulty(white, info.saturation_level, dark, saturated)
+    panel, said = panel_reflectance(rig.references.panel, axis, base)
+    for text in said:
+        bus.emit(Warned(text=text))
+    fields = {**white.fields, "white reflectance": panel}
+    if rig.references.panel_name:
+        fields["panel name"] = rig.references.panel_name
+    entries = replace(white, fields=fields).entries(axis)
+    if dark is not None:
+        entries.update(replace(dark, kind="white_black").entries(axis))
+    return entries
+
+
+class _Hands:
+    """What somebody at the rig has to do, asked where there is somebody, else told."""
+
+    def __init__(self, ask: Callable[[str], bool] | None, bus: EventBus) -> None:
+        self._ask = ask
+        self._bus = bus
+
+    def need(self, why: str, act: str) -> None:
+        """Ask for something without which there is no reference.
+
+        Raises
+        ------
+        ConfigError
+            When it is not done.
+        """
+        if self._ask is None:
+            self._bus.emit(Warned(text=f"{why}: it is taken that you did {act}"))
+        elif not self._ask(f"{why}: {act}"):
+            raise ConfigError(f"{why}: {act}, then take the reference; nothing was taken")
+
+    def can(self, why: str, act: str) -> bool:
+        """Ask for something that may be left out; not done where nobody can be asked."""
+        return self._ask is not None and self._ask(f"{why}: {act}")
 
 
 def _target(rig: Rig, kind: str) -> Path:

@@ -22,7 +22,13 @@ BELOW = {
     *("pipeline.container", "pipeline.compute", "pipeline.stages", "pipeline.engine"),
     *("pipeline.live", "pipeline.backlog", "pipeline.pace", "pipeline.rig_commands"),
 }
-ARMING = {"pipeline.session", "pipeline.describe", "pipeline.references", "pipeline.arming"}
+#: References, from the lowest up: each may know those before it.
+REFERENCES = {
+    *("pipeline.reference_conditions", "pipeline.references", "pipeline.reference_geometry"),
+    *("pipeline.reference_checks", "pipeline.reference_bias", "pipeline.reference_library"),
+    *("pipeline.reference_choosing", "pipeline.reference_taking", "pipeline.reference_panel"),
+}
+ARMING = {"pipeline.session", "pipeline.describe", "pipeline.arming", *REFERENCES}
 
 #: Package or module → own packages and modules it may load besides itself and the bottom, and
 #: which of ``LAZY``. A name allows everything below it.
@@ -41,7 +47,31 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "drivers": ({"pipeline.slots", "pipeline.stream", "pipeline.container"}, {"zmq"}),
     "pipeline.describe": ({"pipeline.container", "pipeline.stream"}, set()),
     "pipeline.references": (
-        {"pipeline.container", "pipeline.describe", "pipeline.stream"},
+        {
+            *("pipeline.container", "pipeline.describe", "pipeline.stream"),
+            "pipeline.reference_conditions",
+        },
+        set(),
+    ),
+    "pipeline.reference_panel": (set(), set()),
+    "pipeline.reference_choosing": (
+        {"pipeline.container", "pipeline.describe", "pipeline.stream"}
+        | (REFERENCES - {"pipeline.reference_taking", "pipeline.reference_panel"}),
+        set(),
+    ),
+    "pipeline.reference_taking": (
+        {
+            *("pipeline.container", "pipeline.describe", "pipeline.stream", "pipeline.references"),
+            *("pipeline.reference_conditions", "pipeline.reference_checks"),
+        },
+        set(),
+    ),
+    "pipeline.svg_drawing": (set(), set()),
+    "pipeline.reference_page": (
+        {
+            *("pipeline.container", "pipeline.describe", "pipeline.stream"),
+            *("pipeline.reference_listing", "pipeline.svg_drawing", *REFERENCES),
+        },
         set(),
     ),
     "pipeline.live": ({"pipeline.slots", "pipeline.stream"}, {"zmq"}),

@@ -25,6 +25,7 @@ from pipeline.cli.keys import keys
 from pipeline.cli.process import process
 from pipeline.cli.recover import recover
 from pipeline.cli.reference import reference
+from pipeline.cli.references import references
 from pipeline.cli.repack import repack
 from pipeline.cli.replay import replay
 from pipeline.cli.sidecar import sidecar
@@ -42,7 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 for _command in (
-    *(capture, drive, process, replay, reference, cameras),
+    *(capture, drive, process, replay, reference, references, cameras),
     *(info, validate, recover, repack, export, sidecar, keys, version),
 ):
     app.command()(_command)

@@ -89,6 +89,18 @@ class CaptureDisplay:
             if self._live is not None:
                 self._live.show(event)
 
+    def ask(self, text: str) -> bool:
+        """Ask whoever sits at the terminal to do something; False for "no" or the end of input."""
+        if self._live is not None:
+            self._live.progress.stop()
+        try:
+            print(f"{text}, then press Enter (n: no): ", end="", file=sys.stderr, flush=True)
+            answer = sys.stdin.readline()
+        finally:
+            if self._live is not None:
+                self._live.progress.start()
+        return bool(answer) and not answer.strip().casefold().startswith("n")
+
     def _warn(self, text: str) -> None:
         if text in self.warnings:
             return
@@ -193,6 +205,8 @@ class _Live:
 
 def _reference_text(event: ReferenceTaken) -> str:
     how = f"from {event.source}" if event.source else f"mean of {count_text(event.lines, 'line')}"
+    if event.rejected:
+        how += f" ({count_text(event.rejected, 'line')} stood out and left out)"
     clipped = f", {100 * event.saturated:.2g} % saturated" if event.saturated else ""
     share = ""
     if event.full_scale:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from typing import Annotated
 
@@ -28,7 +29,8 @@ def reference(
 ) -> None:
     """Take a white or a black now, and keep it.
 
-    It is the mean of N lines of the camera of a rig file.
+    It is the mean of N lines of the camera of a rig file, without those that stand out; a white
+    brings its own dark. What is no white or black (saturated, too dim, not dark) is refused.
     The file lies where the rig file's [references] will look for it, else in the folder
     references.
     """
@@ -56,6 +58,7 @@ def reference(
             lines=lines,
             bus=bus,
             stop=stop,
+            ask=display.ask if sys.stdin.isatty() and sys.stderr.isatty() else None,
         )
     print(short_path(made))
     if getattr(loaded.references, kind.value) in (None, "take"):
