@@ -59,6 +59,7 @@ def work_on_rows(  # type: ignore[no-untyped-def]
     extra,
     care,
     past,
+    factors,
 ):
     """Work on row ``band`` of some lines.
 
@@ -91,6 +92,8 @@ def work_on_rows(  # type: ignore[no-untyped-def]
     past : True, or None
         Whether ``out`` is written past the caches, which does not first read the memory that is
         overwritten; its rows begin at cache lines then, and :func:`vector_ops.settle` must follow.
+    factors : float32 (2, lines), or None
+        Scale and offset of each of ``lines``.
 
     Returns
     -------
@@ -101,7 +104,7 @@ def work_on_rows(  # type: ignore[no-untyped-def]
     """
     signature = types.UniTuple(types.int32, 2)(
         *(raw, raw_lines, raw_band, black, gain, dark, low, sums, strip),
-        *(out, lines, band, start, stop, extra, care, past),
+        *(out, lines, band, start, stop, extra, care, past, factors),
     )
 
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
@@ -134,7 +137,7 @@ class _Rows:
             self._row(self._data(kinds[name], values[name]), values["band"])
             for name in ("black", "gain", "dark")
         )
-        self.sums = self.low = self.out = self.extra = None
+        self.sums = self.low = self.out = self.extra = self.scales = self.offsets = None
         self.kind = ""
         if not isinstance(kinds["sums"], types.NoneType):
             table = context.make_array(kinds["sums"])(context, builder, values["sums"])
@@ -144,6 +147,13 @@ class _Rows:
         if not isinstance(kinds["low"], types.NoneType):
             data = self._data(kinds["low"], values["low"])
             self.low = [self._row(data, n) for n in self.lines]
+        if not isinstance(kinds["factors"], types.NoneType):
+            table = context.make_array(kinds["factors"])(context, builder, values["factors"])
+            _, count = cgutils.unpack_tuple(builder, table.shape)
+            self.scales, self.offsets = (
+                [builder.load(self._at(table.data, builder.add(n, first))) for n in self.lines]
+                for first in (I64(0), count)
+            )
         if not isinstance(kinds["extra"], types.NoneType):
             data = self._data(kinds["extra"], values["extra"])
             self.extra = [self._row(data, I64(n)) for n in range(len(self.lines))]
@@ -223,8 +233,10 @@ class _Rows:
             is_larger = builder.icmp_unsigned(">", counts, largest)
             largest = builder.select(is_larger, counts, largest)
             value = builder.sitofp(builder.zext(counts, ir.VectorType(I32, width)), floats)
+            if self.offsets is not None:
+                value = builder.fsub(value, self._spread(self.offsets[n], floats))
             if self.low is not None:
-                if self.care:  # black may be beyond all counts
+                if self.care or self.offsets is not None:  # black may be beyond all counts
                     below = builder.fcmp_ordered("<", value, black)
                 else:
                     as_words = counts if counts.type == words else builder.zext(counts, words)
@@ -234,6 +246,8 @@ class _Rows:
             if self.sums is None and self.out is None:
                 continue
             value = builder.fmul(builder.fsub(value, black), gain)
+            if self.scales is not None:
+                value = builder.fmul(value, self._spread(self.scales[n], floats))
             if self.extra is not None:
                 value = builder.fadd(value, self._load(self.extra[n], i, floats))
             known = builder.fcmp_ordered("ord", value, value) if self.care else None
@@ -255,6 +269,15 @@ class _Rows:
             self._store(low, base, i)
         if total is not None:
             self._store(builder.fadd(sums, self._cells(width, total)), self.sums, cell)
+
+    def _spread(self, number: Any, kind: Any) -> Any:
+        """Give a vector of one number."""
+        builder = self.builder
+        none = ir.Constant(kind, ir.Undefined)
+        vector = builder.insert_element(none, number, I32(0))
+        return builder.shuffle_vector(
+            vector, none, ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count)
+        )
 
     def _cells(self, width: int, total: Any) -> Any:
         """Add up each 4 neighbours."""
@@ -333,6 +356,7 @@ class _Rows:
 _NAMES: Final = (
     *("raw", "raw_lines", "raw_band", "black", "gain", "dark"),
     *("low", "sums", "strip", "out", "lines", "band", "start", "stop", "extra", "care", "past"),
+    "factors",
 )
 
 

@@ -14,11 +14,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.bad_pixels import replacements
+from pipeline.container.counts import Counts
 from pipeline.container.cube import Box
 from pipeline.container.header import Header
 from pipeline.container.scaling import scale
 from pipeline.errors import ReferenceMismatchError
 from pipeline.layout import LedgerRows, LineStatus
+from pipeline.line_factors import LineFactors, Watched
 from pipeline.reflectance import Correction, correction
 
 Float32 = NDArray[np.float32]
@@ -86,6 +89,11 @@ class Reflectance:
         ``(lines, samples, bands)`` of the raw cube (decoded, if it is coded).
     ledger : ndarray of LEDGER_DTYPE
         For the times of the lines; may be empty.
+    bad : ndarray of bool, (bands, samples), optional
+        Bad pixels: replaced along the spectrum.
+    counts : Counts, optional
+        Of the whole cube; needed where there are bad pixels, and where the header names a
+        ``panel strip`` or ``dark columns``.
 
     Raises
     ------
@@ -99,8 +107,15 @@ class Reflectance:
         references: Mapping[str, Reference],
         shape: tuple[int, int, int],
         ledger: LedgerRows,
+        *,
+        bad: NDArray[np.bool_] | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self.shape = shape
+        self._bad, self._counts = bad, counts
+        self._watched = watched_columns(header)
+        self._level = int(header.number("saturation level") or 0)
+        self._of_lines: LineFactors | None = None
         self._references = references
         self._exposure = header.number("exposure")
         for name in ("white", "black"):
@@ -119,6 +134,11 @@ class Reflectance:
         self._fixed = None if self._drifts or self._frames else self._of_pair("white", "black")
         for white in {"white", "white_after"} & set(references):
             self._of_pair(white, "black")  # checks panel and exposures
+        if self._watched and self._fixed is not None:
+            self._of_lines = self._line_factors(self._fixed)
+        self._fixes: tuple[NDArray[np.int32], Float32] | None = None
+        if bad is not None and self._fixed is not None:
+            self._fixes = replacements(bad, ~bad & np.isfinite(self._fixed.gain))
 
     @property
     def _drifts(self) -> bool:
@@ -230,6 +250,37 @@ class Reflectance:
         each = [self._of_pair("white", "black", int(line)) for line in lines]
         return np.stack([c.black for c in each]), np.stack([c.gain for c in each])
 
+    def _line_factors(self, corr: Correction) -> LineFactors:
+        return LineFactors(
+            self._watched,
+            corr,
+            panel=np.asarray(self._panel("white"), np.float64),
+            saturation_level=self._level,
+            bad=self._bad,
+        )
+
+    def factors(self, lines: NDArray[np.int64]) -> Float32 | None:
+        """Give scale and offset (DN) of lines of the raw cube, (2, lines); None: 1 and 0."""
+        counts = self._counts
+        if not self._watched or counts is None:
+            return None
+        if self._of_lines is not None:
+            factors, _ = self._of_lines.of_parts(
+                lambda bands, samples: counts.part(lines, bands, samples), len(lines)
+            )
+            return factors
+        # references that change from line to line: each line beside its own
+        each = []
+        for line in lines:
+            here = np.array([line])
+            made = self._line_factors(self.correction(int(line)))
+            each.append(
+                made.of_parts(
+                    lambda bands, samples, here=here: counts.part(here, bands, samples), 1
+                )[0]
+            )
+        return np.concatenate(each, axis=1)
+
     def apply(
         self,
         raw: NDArray[Any],
@@ -251,22 +302,103 @@ class Reflectance:
             Reflectance, NaN where the white is not above its black.
         """
         out = raw.transpose(0, 2, 1).astype(np.float32)
-        if self._fixed is not None:
-            rows, columns = _span(bands), _span(samples)
-            out -= self._fixed.black[rows][:, columns]
-            out *= self._fixed.gain[rows][:, columns]
-            return out.transpose(0, 2, 1)
-        # A few lines at a time: the interpolated references are as large as the pixels.
-        for start in range(0, len(lines), 16):
-            black, gain = self._arrays(lines[start : start + 16])
-            part = out[start : start + 16]
-            part -= black[:, bands[:, None], samples]
-            part *= gain[:, bands[:, None], samples]
+        # A few lines at a time: interpolated references are as large as the pixels.
+        step = len(lines) if self._fixed is not None else 16
+        for start in range(0, len(lines), max(step, 1)):
+            stop = start + step
+            self._correct(out[start:stop], lines[start:stop], samples, bands)
         return out.transpose(0, 2, 1)
 
+    def _correct(
+        self,
+        out: Float32,
+        lines: NDArray[np.int64],
+        samples: NDArray[np.int64],
+        bands: NDArray[np.int64],
+    ) -> None:
+        """Turn counts into reflectance in place, ``(lines, bands, samples)``."""
+        factors = self.factors(lines)
+        if factors is not None:
+            out -= factors[1, :, None, None]
+        if self._fixed is not None:
+            black, gain = self._fixed.black, self._fixed.gain
+            rows, columns = _span(bands), _span(samples)
+            out -= black[rows][:, columns]
+            out *= gain[rows][:, columns]
+        else:
+            black, gain = self._arrays(lines)
+            out -= black[:, bands[:, None], samples]
+            out *= gain[:, bands[:, None], samples]
+        if factors is not None:
+            out *= factors[0, :, None, None]
+        if self._bad is not None:
+            self._replace(out, (lines, samples, bands), black, gain, factors)
 
+    def _replace(
+        self,
+        out: Float32,
+        indices: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+        black: Float32,
+        gain: Float32,
+        factors: Float32 | None,
+    ) -> None:
+        """Give bad pixels the value between their neighbours along the spectrum."""
+        lines, samples, bands = indices
+        assert self._bad is not None
+        assert self._counts is not None
+        fix, weight = self._fixes or replacements(
+            self._bad, ~self._bad & np.isfinite(gain.reshape(-1, *gain.shape[-2:])).all(axis=0)
+        )
+        # where in the box each bad pixel lies; a band or sample may be there more than once
+        wanted = self._bad[bands[:, None], samples]
+        if not wanted.any():
+            return
+        order = np.full(self._bad.shape, -1)
+        order[fix[:, 0], fix[:, 1]] = np.arange(len(fix))
+        row, column = np.nonzero(wanted)
+        at = order[bands[row], samples[column]]
+        _, sample, low, high = fix[at].T.astype(np.int64)
+        value = np.full((len(lines), len(at)), np.nan, np.float32)
+        known = low >= 0
+        sample, low, high = sample[known], low[known], high[known]
+        ends = []
+        for band in (low, high):
+            end = self._counts.points(lines, band, sample).astype(np.float32)
+            if factors is not None:
+                end -= factors[1, :, None]
+            end -= black[..., band, sample]
+            end *= gain[..., band, sample]
+            if factors is not None:
+                end *= factors[0, :, None]
+            ends.append(end)
+        value[:, known] = ends[0] + (ends[1] - ends[0]) * weight[at[known]]
+        out[:, row, column] = value
+
+
+#: Header fields of the columns that always see the same: first and last sample, from 1.
+PANEL_STRIP: Final = "panel strip"
+DARK_COLUMNS: Final = "dark columns"
 #: The references that the formula takes.
 FORMULA: Final = ("white", "black", "white_black", "white_after", "black_after")
+
+
+def watched_columns(header: Header) -> Watched:
+    """Give the columns that a header says always see the same.
+
+    Raises
+    ------
+    ReferenceMismatchError
+        When a field holds anything else than two numbers.
+    """
+    found: list[tuple[int, int] | None] = []
+    for name in (PANEL_STRIP, DARK_COLUMNS):
+        values = header.floats(name)
+        if name in header and (values is None or len(values) != 2):
+            raise ReferenceMismatchError(
+                f"{name}: found {header[name]!r}, allowed are two numbers: first and last sample"
+            )
+        found.append(None if values is None else (int(values[0]), int(values[1])))
+    return Watched(*found)
 
 
 def _span(indices: NDArray[np.int64]) -> slice | NDArray[np.int64]:

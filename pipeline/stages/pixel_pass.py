@@ -68,6 +68,7 @@ class PixelPassStage:
         self._operation: PixelPass | None = None
         self._bad = np.zeros(0, np.uint32)
         self._phases: deque[int] = deque()  # of the blocks under way
+        self._untrusted: deque[int] = deque()  # lines of theirs
 
     def arm(self, backend: Backend) -> None:
         """Make the outputs and compile the kernel."""
@@ -82,13 +83,19 @@ class PixelPassStage:
         phase = self._line % self._factor if self._factor else 0
         self._line += len(raw)
         self._phases.append(phase)
-        self._operation.start(valid, phase)
+        factors, untrusted = None, 0
+        if self._plan.line_factors is not None:
+            factors, trusted = self._plan.line_factors.of(raw, valid)
+            untrusted = int(np.count_nonzero(~trusted))
+        self._untrusted.append(untrusted)
+        self._operation.start(valid, phase, factors)
 
     def process(self, raw: NDArray[Any], valid: NDArray[np.bool_], result: BlockResult) -> None:
         """Wait for the kernel, and hand on what it made of the block."""
         plan, lines = self._plan, len(raw)
         assert self._operation is not None, "process before arm"
         phase = self._phases.popleft()
+        result.untrusted = self._untrusted.popleft()
         out, result.clipped = self._operation.wait()
         result.saturated = out.saturated[:lines]
         result.below_dark = out.below_dark[:lines]
