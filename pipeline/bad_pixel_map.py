@@ -2,14 +2,16 @@
 
 On the disk it is an ENVI classification (a picture, one line a sensor row) whose classes are the
 kinds of :mod:`pipeline.bad_pixels`; :meth:`BadPixelMap.on_line` gives what a camera with other
-settings sees of it. Knows the bottom modules and plain ENVI files.
+settings sees of it. Knows the bottom modules, the
+camera's own words and plain ENVI files.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from pipeline.bad_pixels import BAD, Kind, count_kinds, is_bad
 from pipeline.container.envi import encode_envi, open_envi
 from pipeline.errors import ConfigError
+from pipeline.stream.messages import CameraInfo
 
 Kinds = NDArray[np.uint8]
 #: Colours of the classes, red, green, blue: bad ones strong, not examined grey.
@@ -26,19 +29,6 @@ _COLOURS: Final = (
 )
 #: Header field that tells a map by sensor row and column from one of delivered lines.
 COORDINATES: Final = "coordinates"
-
-
-class Camera(Protocol):
-    """What a map must know of a camera: :class:`pipeline.stream.messages.CameraInfo` has it."""
-
-    bands: int
-    samples: int
-    sensor_rows: int
-    sensor_columns: int
-    binning: tuple[int, int]
-    hroi: tuple[int, int] | None
-    vroi: tuple[int, int] | None
-    serial: str
 
 
 @dataclass(frozen=True)
@@ -83,7 +73,7 @@ class Window:
         return line
 
 
-def window_of(camera: Camera, flip: list[str] | tuple[str, ...] = ()) -> Window:
+def window_of(camera: CameraInfo, flip: Sequence[str] = ()) -> Window:
     """Give the part of the sensor that a camera delivers.
 
     The sensor's size is what the camera says, or where it says nothing as much as it delivers.
@@ -172,7 +162,7 @@ def class_fields(fields: dict[str, Any], note: str) -> dict[str, Any]:
     }
 
 
-def load_map(path: Path, camera: Camera, flip: list[str] | tuple[str, ...]) -> tuple[Kinds, str]:
+def load_map(path: Path, camera: CameraInfo, flip: Sequence[str]) -> tuple[Kinds, str]:
     """Load a map and give what a camera sees of it, and a sentence on that.
 
     A file is a map by sensor row and column where its header says ``coordinates = sensor`` (as
@@ -191,7 +181,8 @@ def load_map(path: Path, camera: Camera, flip: list[str] | tuple[str, ...]) -> t
     serial = str(file.header.get("serial number", "")).strip()
     if serial and camera.serial and serial != camera.serial:
         raise ConfigError(f"{where}: is of camera {serial}, this one is {camera.serial}")
-    if str(file.header.get(COORDINATES, "")).casefold() == "sensor":
+    coordinates = str(file.header.get(COORDINATES, "")).casefold()
+    if coordinates == "sensor":
         if cube.shape[2] != 1:
             raise ConfigError(f"{where}: has {cube.shape[2]} bands, a map by sensor row has 1")
         full = BadPixelMap(_as_kinds(np.asarray(cube[:, :, 0]), named=True), serial)
@@ -211,7 +202,7 @@ def load_map(path: Path, camera: Camera, flip: list[str] | tuple[str, ...]) -> t
             f"(1, {camera.samples}, {camera.bands}), a picture ({camera.bands}, "
             f"{camera.samples}, 1), or a map by sensor row of swath bad-pixels"
         )
-    kinds = _as_kinds(flags, named=False)
+    kinds = _as_kinds(flags, named=coordinates == "line")
     return kinds, describe(kinds)
 
 

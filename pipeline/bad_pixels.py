@@ -1,4 +1,4 @@
-"""Bad pixels, found from a black and a white: which pixels of a line cannot be relied upon, and why.
+"""Bad pixels, found from a black and a white: which pixels of a line are not to be relied upon.
 
 Every criterion compares a pixel with its neighbours by medians, so that bad pixels do not hide
 themselves, and with the noise where standard deviations are known. There is no norm that draws the
@@ -105,7 +105,8 @@ class Findings:
 
 def is_bad(kinds: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Tell which kinds make a pixel bad."""
-    return (kinds != Kind.GOOD) & (kinds != Kind.NOT_EXAMINED)
+    bad: NDArray[np.bool_] = (kinds != Kind.GOOD) & (kinds != Kind.NOT_EXAMINED)
+    return bad
 
 
 def count_kinds(kinds: NDArray[np.uint8]) -> dict[str, int]:
@@ -120,6 +121,7 @@ def find(
     white_black: Statistics | None = None,
     *,
     saturation_level: int = 0,
+    unlit: slice | None = None,
 ) -> Findings:
     """Find the bad pixels of a line.
 
@@ -136,6 +138,8 @@ def find(
         white there are no dead pixels nor low responses, and only the dark tells of stuck ones.
     saturation_level : int
         DN; a dark at or above it is stuck. 0: unknown.
+    unlit : slice, optional
+        Samples that no light reaches: their response is not judged.
     """
     dark = np.asarray(black.mean, np.float64)
     noise = None if black.std is None else np.asarray(black.std, np.float64)
@@ -159,7 +163,11 @@ def find(
         signal = np.asarray(white.mean, np.float64) - np.asarray(own.mean, np.float64)
         known &= np.isfinite(signal)
         not_brighter = int(np.count_nonzero(~(signal > 0)))
-        usual = _along_the_line(signal)
+        usual = np.zeros(dark.shape)
+        lit = np.ones(dark.shape[1], np.bool_)
+        if unlit is not None:
+            lit[unlit] = False
+        usual[:, lit] = _along_the_line(signal[:, lit])
         floor = spread if noise is None else float(np.nanmedian(noise))
         judged = usual >= LEAST_SIGNAL * max(floor, np.finfo(np.float64).tiny)
         silent, low = judged & (signal < NONE * usual), judged & (signal < LOW * usual)

@@ -74,6 +74,39 @@ class Watched:
                 )
 
 
+def blind(corr: Correction, watched: Watched) -> Correction:
+    """Give a correction whose masked columns are 0: nothing can be said of what sees no light."""
+    if watched.dark_columns is None:
+        return corr
+    gain = corr.gain.copy()
+    gain[:, watched.dark_columns[0] - 1 : watched.dark_columns[1]] = 0.0
+    return Correction(corr.black, gain)
+
+
+def level_white(
+    white: NDArray[np.float32], own: NDArray[np.float32], watched: Watched
+) -> NDArray[np.float32]:
+    """Give a white with the pedestal of its own dark, as the masked columns of both tell it.
+
+    Between a dark and the white that follows it the pedestal may have moved as it does between
+    lines.
+
+    Parameters
+    ----------
+    white, own : ndarray of float32, (bands, samples)
+        Mean counts of the white and of its dark.
+    """
+    if watched.dark_columns is None:
+        return white
+    columns = slice(watched.dark_columns[0] - 1, watched.dark_columns[1])
+    moved = white[:, columns].astype(np.float64) - own[:, columns]
+    moved = moved[np.isfinite(moved)]
+    if not moved.size:
+        return white
+    # bad pixels among them do not move as the others do
+    return white - np.float32(np.median(moved))
+
+
 @dataclass(frozen=True)
 class _Part:
     """Columns of a line, and the bands in which all of them can be used."""
@@ -87,7 +120,8 @@ class _Part:
 def _sums(part: NDArray[Any]) -> NDArray[np.float64]:
     """Add up the counts of each line, exactly where they are integers."""
     kind = np.int64 if part.dtype.kind in "iu" else np.float64
-    return part.sum(axis=(1, 2), dtype=kind).astype(np.float64)
+    sums: NDArray[np.float64] = part.sum(axis=(1, 2), dtype=kind).astype(np.float64)
+    return sums
 
 
 class LineFactors:

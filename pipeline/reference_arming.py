@@ -98,6 +98,7 @@ def take(
     command, key = ("shutter", "closed") if kind == "black" else ("panel", "in_view")
     began = time.monotonic()
     sums = Accumulator(info.bands, info.samples, info.saturation_level)
+    moments: list[int] = []  # of lines, ns since 1970
     if moved:
         session.command(command, **{key: True})
     try:
@@ -106,6 +107,7 @@ def take(
                 continue
             rows = block.rows[block.rows["line"] >= 0]
             sums.add(block.pixels[rows["status"] == LineStatus.OK])
+            moments += [int(ns) for ns in rows["host_time_ns"][[0, -1]] if ns] if len(rows) else []
             session.link.ack(block.header.series, block.header.seq)
             block.slot.release()
             bus.emit(Progress(lines=sums.lines, total=lines, seconds=time.monotonic() - began))
@@ -115,7 +117,11 @@ def take(
     if session.error:
         raise CameraError(f"{kind} reference: {session.error}")
     session.refuse_stopped()
-    reference = sums.reference(kind, info, dt.datetime.now(dt.UTC))
+    # The middle of its lines: drift is interpolated between the times of two references.
+    when = dt.datetime.now(dt.UTC)
+    if moments:
+        when = dt.datetime.fromtimestamp((min(moments) + max(moments)) / 2e9, dt.UTC)
+    reference = sums.reference(kind, info, when)
     bus.emit(
         ReferenceTaken(
             kind=kind,

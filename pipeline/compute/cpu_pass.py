@@ -258,15 +258,15 @@ def safe_counts(
     where that cannot be said: a gain is NaN or negative, a count of 0 leads below the least value,
     or black is beyond all counts.
     """
-    black, gain = black.astype(np.float64), gain.astype(np.float64) * scale
-    known = np.isfinite(gain) & (gain >= 0) & (black <= 65535)
-    safe = np.full(gain.shape, 65535.0)
+    zero, slope = black.astype(np.float64), gain.astype(np.float64) * scale
+    known = np.isfinite(slope) & (slope >= 0) & (zero <= 65535)
+    safe = np.full(slope.shape, 65535.0)
     if kind in LIMITS:
         least, greatest = LIMITS[kind]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             # one count less, for the roundings of float32
-            safe = np.floor(greatest / (SCALE * gain) + black - offset) - 1
-            known &= -(black + offset) * gain * SCALE > least + 1
+            safe = np.floor(greatest / (SCALE * slope) + zero - offset) - 1
+            known &= -(zero + offset) * slope * SCALE > least + 1
     safe = np.where(known, np.clip(safe, -1, 65535), -1)
     return np.asarray(safe.min(axis=1), np.int32)
 

@@ -143,7 +143,7 @@ def pass_tables(plan: PassPlan) -> PassTables:
         gain[~(np.isfinite(gain) & np.isfinite(black))] = np.nan
         with np.errstate(divide="ignore", invalid="ignore"):
             # 1 / gain is the counts between dark and panel at the exposure of the data
-            low_signal = ~(1.0 / gain >= LOW_SIGNAL * max(plan.saturation_level, 1))
+            low_signal = ~(1.0 / gain >= LOW_SIGNAL * max(plan.saturation_level, 1)) | (gain == 0)
     bad = np.zeros(shape, np.bool_) if plan.bad_pixels is None else plan.bad_pixels.astype(bool)
     fix, weight = replacements(bad, ~bad & np.isfinite(gain))
     gain[bad] = np.nan

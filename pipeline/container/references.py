@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +22,7 @@ from pipeline.container.header import Header
 from pipeline.container.scaling import scale
 from pipeline.errors import ReferenceMismatchError
 from pipeline.layout import LedgerRows, LineStatus
-from pipeline.line_factors import LineFactors, Watched
+from pipeline.line_factors import LineFactors, Watched, blind, level_white
 from pipeline.reflectance import Correction, correction
 
 Float32 = NDArray[np.float32]
@@ -163,45 +164,63 @@ class Reflectance:
             return frame
 
         own = self._references.get("white_black")
-        return correction(
-            pixels(self._references[black]),
-            pixels(self._references[white]),
-            white_black=None if own is None else pixels(own),
+        dark = pixels(self._references[black])
+        white_dark = dark if own is None else pixels(own)
+        made = correction(
+            dark,
+            level_white(pixels(self._references[white]), white_dark, self._watched),
+            white_black=white_dark,
             panel=self._panel(white),
             exposure=self._exposure,
             white_exposure=self._references[white].header.number("exposure"),
         )
+        return blind(made, self._watched)
 
     def _interpolated(self, lines: NDArray[np.int64]) -> tuple[Float32, Float32]:
         """Give black and gain in time, ``(lines, bands, samples)``.
 
-        Each reference is taken at the time of the line, between itself and its ``_after``; the
-        white's own dark is ``white_black`` or else the dark at that time.
+        Each reference is taken at the time of the line, between itself and its ``_after``; a
+        white's own dark is ``white_black`` or else the dark at the time of that white.
         """
         found = self._references
         share = self._share("black", lines)[:, None, None]
         after = found.get("black_after", found["black"]).array
         black: NDArray[Any] = (1 - share) * found["black"].array.astype(np.float64) + share * after
-        own = found["white_black"].array if "white_black" in found else black
-        share = self._share("white", lines)[:, None, None]
-        inverse: NDArray[Any] = (1 - share) * self._inverse_gain("white", own)
+        inverse = self._inverse_gain("white")
         if "white_after" in found:
-            inverse = inverse + share * self._inverse_gain("white_after", own)
-        else:
-            inverse = self._inverse_gain("white", own)
+            share = self._share("white", lines)[:, None, None]
+            inverse = (1 - share) * inverse + share * self._inverse_gain("white_after")
         with np.errstate(divide="ignore", invalid="ignore"):
             gain = np.where(inverse > 0, 1 / inverse, np.nan)
-        gain = np.broadcast_to(gain, black.shape)
+        gain = np.array(np.broadcast_to(gain, black.shape))
+        dark = self._watched.dark_columns
+        if dark is not None:
+            gain[..., dark[0] - 1 : dark[1]] = 0.0
         return black.astype(np.float32), gain.astype(np.float32)
 
-    def _inverse_gain(self, white: str, own: NDArray[Any]) -> NDArray[Any]:
+    def _dark_of(self, white: str) -> Float32:
+        """Give a white's own dark: its own, or between those before and after, at its time."""
+        found = self._references
+        if "white_black" in found:
+            return found["white_black"].array
+        black = found["black"]
+        after = found.get("black_after", black)
+        first, last, when = (r.header.time() for r in (black, after, found[white]))
+        share = float(white == "white_after")
+        if first is not None and last is not None and when is not None and last > first:
+            share = min(max((when - first) / (last - first), 0.0), 1.0)
+        return (1 - np.float32(share)) * black.array + np.float32(share) * after.array
+
+    def _inverse_gain(self, white: str) -> NDArray[Any]:
         reference = self._references[white]
+        own = self._dark_of(white)
         panel = np.asarray(self._panel(white), np.float64)
         exposure = reference.header.number("exposure")
         ratio = 1.0
         if self._exposure is not None and exposure is not None:
             ratio = self._exposure / exposure
-        signal: NDArray[Any] = (reference.array - np.asarray(own, np.float64)) * ratio
+        level = level_white(reference.array, own, self._watched)
+        signal: NDArray[Any] = (level - np.asarray(own, np.float64)) * ratio
         return signal / (panel[:, None] if panel.ndim else panel)
 
     def _snapshot(self) -> bool:
@@ -265,20 +284,14 @@ class Reflectance:
         if not self._watched or counts is None:
             return None
         if self._of_lines is not None:
-            factors, _ = self._of_lines.of_parts(
-                lambda bands, samples: counts.part(lines, bands, samples), len(lines)
-            )
+            factors, _ = self._of_lines.of_parts(partial(counts.part, lines), len(lines))
             return factors
         # references that change from line to line: each line beside its own
         each = []
         for line in lines:
             here = np.array([line])
             made = self._line_factors(self.correction(int(line)))
-            each.append(
-                made.of_parts(
-                    lambda bands, samples, here=here: counts.part(here, bands, samples), 1
-                )[0]
-            )
+            each.append(made.of_parts(partial(counts.part, here), 1)[0])
         return np.concatenate(each, axis=1)
 
     def apply(
