@@ -28,6 +28,8 @@ HOT_NOISE: Final = 3.0
 NOISY: Final = 2.0
 #: … and so many standard errors of a standard deviation of N lines beyond it.
 NOISY_ERRORS: Final = 6.0
+#: A variance of so many times the usual one says nothing about shot noise.
+FAR_TOO_NOISY: Final = 10.0
 #: A noise below this part of the others' is none.
 STILL: Final = 0.1
 #: Below these parts of its neighbours' response a pixel has low response, or none.
@@ -252,8 +254,9 @@ def _noisy_white(bright: Float64, dark: Float64, signal: Float64, lines: int) ->
 def shot_gain(bright: ArrayLike, dark: ArrayLike, signal: ArrayLike) -> float:
     """Give the counts an electron makes, from the noise of a white and of its dark.
 
-    The median over all lit pixels of (variance of the white − of the dark) / signal: the photon
-    transfer method (Janesick; EMVA 1288, release 4.0, section 6.6). Not below 0.
+    (Variance of the white − of the dark) / signal, over all lit pixels together but those that are
+    far too noisy: the photon transfer method (Janesick; EMVA 1288, release 4.0, section 6.6). Not
+    below 0.
 
     Parameters
     ----------
@@ -269,7 +272,13 @@ def shot_gain(bright: ArrayLike, dark: ArrayLike, signal: ArrayLike) -> float:
         return 0.0
     # where there is little light the read noise hides what is looked for
     lit &= light >= np.median(light[lit])
-    return max(0.0, float(np.median(above[lit] / light[lit])))
+    above, light = above[lit], light[lit]
+    # The median tells what is too noisy; by itself it is too small where lines are few, as
+    # variances scatter to one side.
+    usual = above <= FAR_TOO_NOISY * max(float(np.median(above / light)), 0.0) * light
+    if not usual.any():
+        return 0.0
+    return max(0.0, float(above[usual].sum() / light[usual].sum()))
 
 
 def replacements(

@@ -37,6 +37,7 @@ from pipeline.container.procedures import Microservice, lay_over, parse_procedur
 from pipeline.container.references import FORMULA, Reference, Reflectance, make_reference
 from pipeline.container.scaling import ignore_value, is_scaled, scale
 from pipeline.container.selection import Selection, select
+from pipeline.container.uncertainty import Uncertainty
 from pipeline.container.zipfile_layout import Archive, scan
 from pipeline.errors import ContainerError, ReferenceMismatchError
 from pipeline.layout import LedgerRows, ledger_rows, lost_count
@@ -439,6 +440,39 @@ class Container:
         """
         cube = self.cube if procedures else Stored(self.raw)
         return select(cube, (lines, samples, bands), block_values=_BLOCK_VALUES)
+
+    def uncertainty(
+        self, lines: Selection = None, samples: Selection = None, bands: Selection = None
+    ) -> Array:
+        """Give the standard uncertainty of the reflectance that :meth:`read` gives.
+
+        From the standard deviations of black and white and the shot noise of the light, to first
+        order (:mod:`pipeline.container.uncertainty`; docs/container.md has the formula).
+
+        Parameters
+        ----------
+        lines, samples, bands
+            As for :meth:`read`.
+
+        Returns
+        -------
+        ndarray of float32, (lines, samples, bands)
+            One standard deviation of a single pixel, 1.0 = 100 %; NaN where there is no
+            reflectance, and for replaced pixels.
+
+        Raises
+        ------
+        ContainerError
+            When the file gives no reflectance, or a read procedure mixes pixels.
+        ReferenceMismatchError
+            When a standard deviation is missing.
+        """
+        cube = self.cube
+        raw = "microservice:reflectance" in self.read_procedures
+        if not raw and "reflectance scale factor" not in self.header:
+            raise ContainerError(f"{self.path}: uncertainty: found no reflectance, only counts")
+        sigma = Uncertainty(self.reflectance, self.references, raw=raw).laid_over(cube)
+        return select(sigma, (lines, samples, bands), block_values=_BLOCK_VALUES)
 
     def blocks(
         self,

@@ -253,6 +253,16 @@ class Reflectance:
             share = lines / max(self.shape[0] - 1, 1)
         return np.clip(share, 0, 1).astype(np.float32)
 
+    @property
+    def fixed(self) -> Correction | None:
+        """The arrays of the formula where they are the same for all lines."""
+        return self._fixed
+
+    @property
+    def bad(self) -> NDArray[np.bool_] | None:
+        """Pixels that are replaced, (bands, samples)."""
+        return self._bad
+
     def correction(self, line: int = 0) -> Correction:
         """Give the arrays of the formula for one line of the raw cube."""
         if self._fixed is not None:
