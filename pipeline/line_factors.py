@@ -28,13 +28,11 @@ LEVELS: Final = (0.5, 2.0)
 #: Greatest offset that is believed, as a part of saturation.
 MOST_OFFSET: Final = 1 / 16
 #: Bands of which the strip is read: more cost time, and add little to what a lamp's level needs.
-MOST_BANDS: Final = 64
+MOST_BANDS: Final = 32
 #: A band of the strip counts when its white is brighter than its dark by this part of saturation.
 LEAST_SIGNAL: Final = 0.05
 
 Columns = tuple[int, int]
-#: Gives the counts of some bands and consecutive samples, (lines, bands, samples).
-Take = Callable[[NDArray[np.intp], slice], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -108,20 +106,26 @@ def level_white(
 
 
 @dataclass(frozen=True)
-class _Part:
-    """Columns of a line, and the bands in which all of them can be used."""
+class Part:
+    """Columns of a line, and the bands in which all of them can be used.
 
-    bands: NDArray[np.intp]
+    ``black``: the sum of their black, DN. ``size``: how many pixels.
+    """
+
+    bands: NDArray[np.int64]
     samples: slice
-    black: float  # the sum
+    black: float
     size: int
 
 
-def _sums(part: NDArray[Any]) -> NDArray[np.float64]:
-    """Add up the counts of each line, exactly where they are integers."""
-    kind = np.int64 if part.dtype.kind in "iu" else np.float64
-    sums: NDArray[np.float64] = part.sum(axis=(1, 2), dtype=kind).astype(np.float64)
-    return sums
+#: Sum and largest count of each line of a part, (lines,) each.
+Sums = tuple[NDArray[np.float64], NDArray[Any]]
+
+
+def sums_of(counts: NDArray[Any]) -> Sums:
+    """Add up counts, (lines, bands, samples), by line: exactly, where they are integers."""
+    kind = np.int64 if counts.dtype.kind in "iu" else np.float64
+    return counts.sum(axis=(1, 2), dtype=kind).astype(np.float64), counts.max(axis=(1, 2))
 
 
 class LineFactors:
@@ -178,7 +182,7 @@ class LineFactors:
         return MOST_OFFSET * self._level if self._level > 0 else np.inf
 
     @staticmethod
-    def _part(name: str, columns: Columns, usable: NDArray[np.bool_], corr: Correction) -> _Part:
+    def _part(name: str, columns: Columns, usable: NDArray[np.bool_], corr: Correction) -> Part:
         samples = slice(columns[0] - 1, columns[1])
         bands = np.flatnonzero(usable[:, samples].all(axis=1))
         if not bands.size:
@@ -189,7 +193,7 @@ class LineFactors:
         if bands.size > MOST_BANDS:
             bands = bands[np.linspace(0, bands.size - 1, MOST_BANDS).astype(int)]
         black = corr.black[bands, samples].astype(np.float64)
-        return _Part(bands, samples, float(black.sum()), black.size)
+        return Part(bands, samples, float(black.sum()), black.size)
 
     def of(
         self, raw: NDArray[Any], valid: NDArray[np.bool_] | None = None
@@ -211,30 +215,28 @@ class LineFactors:
             False where a part that is watched is saturated, or says what cannot be: a lamp beyond
             ``LEVELS``, an offset beyond ``MOST_OFFSET``. What is not believed is 1, or 0.
         """
-        return self.of_parts(lambda bands, samples: raw[:, bands, samples], len(raw), valid)
+        return self.of_sums(lambda p: sums_of(raw[:, p.bands, p.samples]), len(raw), valid)
 
-    def of_parts(
-        self, take: Take, lines: int, valid: NDArray[np.bool_] | None = None
+    def of_sums(
+        self, add: Callable[[Part], Sums], lines: int, valid: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Give the factors of lines, as :meth:`of`, where ``take`` gives the counts of columns."""
+        """Give the factors of lines, as :meth:`of`, where ``add`` adds up the parts."""
         factors = np.zeros((2, lines), np.float32)
         factors[0] = 1.0
         trusted = np.ones(lines, np.bool_)
         ok = np.ones(lines, np.bool_) if valid is None else valid
         if self._dark is not None:
-            dark = self._dark
-            offset = (_sums(take(dark.bands, dark.samples)) - dark.black) / dark.size
+            offset = (add(self._dark)[0] - self._dark.black) / self._dark.size
             trusted = np.abs(offset) <= self.most_offset
             factors[1] = np.where(ok & trusted, offset, 0.0)
         if self._strip is not None:
-            strip = self._strip
-            part = take(strip.bands, strip.samples)
+            sums, most = add(self._strip)
             # the offset as it is stored and subtracted
-            shifts = factors[1].astype(np.float64) * strip.size
-            level = (_sums(part) - strip.black - shifts) / self._white
+            shifts = factors[1].astype(np.float64) * self._strip.size
+            level = (sums - self._strip.black - shifts) / self._white
             known = (level >= LEVELS[0]) & (level <= LEVELS[1])
             if self._level > 0:
-                known &= part.max(axis=(1, 2)) < self._level
+                known &= most < self._level
             factors[0] = np.where(ok & known, 1.0 / np.where(known, level, 1.0), 1.0)
             trusted &= known
         return factors, trusted | ~ok

@@ -259,7 +259,7 @@ def safe_counts(
     or black is beyond all counts.
     """
     zero, slope = black.astype(np.float64), gain.astype(np.float64) * scale
-    known = np.isfinite(slope) & (slope >= 0) & (zero <= 65535)
+    known = np.isfinite(slope) & (slope >= 0) & (zero + offset <= 65535)
     safe = np.full(slope.shape, 65535.0)
     if kind in LIMITS:
         least, greatest = LIMITS[kind]
@@ -337,7 +337,10 @@ class NumpyPass:
         if tables.level >= 0:
             bright = np.count_nonzero(seen & (raw >= tables.level), axis=1)
         if tables.dark:
-            dim = np.count_nonzero(seen & (self._shifted(raw, lines) < tables.black), axis=1)
+            counts = raw.astype(np.float32)
+            if self._factors is not None:
+                counts -= np.rint(self._factors[1, lines, None, None])
+            dim = np.count_nonzero(seen & (counts < tables.black), axis=1)
         out.saturated[lines] = bright.sum(axis=1)
         out.below_dark[lines] = dim.sum(axis=1)
         if self._plan.quality:

@@ -256,7 +256,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3)
                 }
                 const float scale = scale_of(p, n), offset = offset_of(p, n);
                 int most = 0;
-                float least = 0.0f;
+                float least = 2.0f;
                 UNROLL
                 for (int i = 0; i < VECTOR; ++i) {
                     const int count = count_of(raw[j], i, row + s);
@@ -270,9 +270,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3)
                     tally(to, counted, [&](int i) {
                         return count_of(raw[j], i, row + s) >= p.level;
                     });
-                if (least < 0.0f && p.dark)
+                // a rounded offset is at most half a count off
+                if (least < (p.factors ? 1.0f : 0.0f) && p.dark)
                     tally(to + LINES * QUADS, counted, [&](int i) {
-                        return (float)count_of(raw[j], i, row + s) - offset < black[i];
+                        return (float)count_of(raw[j], i, row + s) - rintf(offset) < black[i];
                     });
                 if (p.kind)
                     cut += store_vector(p, line, s, v, gone);

@@ -60,10 +60,10 @@ def _value(count, black, gain, factors, n):  # type: ignore[no-untyped-def]
 
 @inlined
 def _is_below(count, black, factors, n):  # type: ignore[no-untyped-def]
-    """Tell whether a count of line ``n`` is below black."""
+    """Tell whether a count of line ``n`` is below black, moved by the offset in whole DN."""
     if factors is None:
         return F4(count) < black
-    return F4(count) - factors[1, n] < black
+    return F4(count) - np.rint(factors[1, n]) < black
 
 
 @helper

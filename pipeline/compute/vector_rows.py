@@ -34,6 +34,9 @@ CELL: Final = 4
 #: Added to |x| < 2²², it leaves x, rounded half to even, in the low bits of the float's pattern.
 ROUNDER: Final = 1.5 * 2**23
 
+#: The float's pattern, from which the rounded number is told.
+_ROUNDER_BITS: Final = 0x4B400000
+
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 F32 = ir.FloatType()
 types: Any = numba.types
@@ -138,6 +141,7 @@ class _Rows:
             for name in ("black", "gain", "dark")
         )
         self.sums = self.low = self.out = self.extra = self.scales = self.offsets = None
+        self.shifts = None
         self.kind = ""
         if not isinstance(kinds["sums"], types.NoneType):
             table = context.make_array(kinds["sums"])(context, builder, values["sums"])
@@ -154,6 +158,7 @@ class _Rows:
                 [builder.load(self._at(table.data, builder.add(n, first))) for n in self.lines]
                 for first in (I64(0), count)
             )
+            self.shifts = [self._whole(offset) for offset in self.offsets]
         if not isinstance(kinds["extra"], types.NoneType):
             data = self._data(kinds["extra"], values["extra"])
             self.extra = [self._row(data, I64(n)) for n in range(len(self.lines))]
@@ -233,18 +238,23 @@ class _Rows:
             is_larger = builder.icmp_unsigned(">", counts, largest)
             largest = builder.select(is_larger, counts, largest)
             value = builder.sitofp(builder.zext(counts, ir.VectorType(I32, width)), floats)
-            if self.offsets is not None:
-                value = builder.fsub(value, self._spread(self.offsets[n], floats))
             if self.low is not None:
-                if self.care or self.offsets is not None:  # black may be beyond all counts
-                    below = builder.fcmp_ordered("<", value, black)
+                if self.care:  # black may be beyond all counts
+                    level = value
+                    if self.shifts is not None:
+                        whole = builder.sitofp(self.shifts[n], F32)
+                        level = builder.fsub(value, self._spread(whole, floats))
+                    below = builder.fcmp_ordered("<", level, black)
                 else:
                     as_words = counts if counts.type == words else builder.zext(counts, words)
-                    below = builder.icmp_unsigned("<", as_words, dark)
+                    least = dark if self.shifts is None else self._shifted(n, dark)
+                    below = builder.icmp_unsigned("<", as_words, least)
                 more = builder.add(lows[n], ir.Constant(words, [1] * width))
                 lows[n] = builder.select(below, more, lows[n])
             if self.sums is None and self.out is None:
                 continue
+            if self.offsets is not None:
+                value = builder.fsub(value, self._spread(self.offsets[n], floats))
             value = builder.fmul(builder.fsub(value, black), gain)
             if self.scales is not None:
                 value = builder.fmul(value, self._spread(self.scales[n], floats))
@@ -269,6 +279,31 @@ class _Rows:
             self._store(low, base, i)
         if total is not None:
             self._store(builder.fadd(sums, self._cells(width, total)), self.sums, cell)
+
+    def _whole(self, number: Any) -> Any:
+        """Round a float to an int32, half to even; it is far from the ends of its range."""
+        builder = self.builder
+        bits = builder.bitcast(builder.fadd(number, ir.Constant(F32, ROUNDER)), I32)
+        return builder.sub(bits, ir.Constant(I32, _ROUNDER_BITS))
+
+    def _shifted(self, n: int, dark: Any) -> Any:
+        """Give the least counts that are not below black, moved by a line's offset in whole DN."""
+        assert self.shifts is not None
+        builder, shift = self.builder, self.shifts[n]
+        nought = ir.Constant(I32, 0)
+        is_up = builder.icmp_signed(">", shift, nought)
+        up = builder.select(is_up, shift, nought)
+        down = builder.select(is_up, nought, builder.sub(nought, shift))
+        for name, amount in (("uadd", up), ("usub", down)):
+            kind = dark.type
+            function = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(kind, [kind, kind]),
+                f"llvm.{name}.sat.v{kind.count}i16",
+            )
+            words = self._spread(builder.trunc(amount, I16), kind)
+            dark = builder.call(function, [dark, words])
+        return dark
 
     def _spread(self, number: Any, kind: Any) -> Any:
         """Give a vector of one number."""

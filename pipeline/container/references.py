@@ -22,7 +22,7 @@ from pipeline.container.header import Header
 from pipeline.container.scaling import scale
 from pipeline.errors import ReferenceMismatchError
 from pipeline.layout import LedgerRows, LineStatus
-from pipeline.line_factors import LineFactors, Watched, blind, level_white
+from pipeline.line_factors import LineFactors, Part, Sums, Watched, blind, level_white, sums_of
 from pipeline.reflectance import Correction, correction
 
 Float32 = NDArray[np.float32]
@@ -294,14 +294,14 @@ class Reflectance:
         if not self._watched or counts is None:
             return None
         if self._of_lines is not None:
-            factors, _ = self._of_lines.of_parts(partial(counts.part, lines), len(lines))
+            factors, _ = self._of_lines.of_sums(partial(_sums, counts, lines), len(lines))
             return factors
         # references that change from line to line: each line beside its own
         each = []
         for line in lines:
             here = np.array([line])
             made = self._line_factors(self.correction(int(line)))
-            each.append(made.of_parts(partial(counts.part, here), 1)[0])
+            each.append(made.of_sums(partial(_sums, counts, here), 1)[0])
         return np.concatenate(each, axis=1)
 
     def apply(
@@ -403,6 +403,11 @@ PANEL_STRIP: Final = "panel strip"
 DARK_COLUMNS: Final = "dark columns"
 #: The references that the formula takes.
 FORMULA: Final = ("white", "black", "white_black", "white_after", "black_after")
+
+
+def _sums(counts: Counts, lines: NDArray[np.int64], part: Part) -> Sums:
+    """Add up a part of some lines."""
+    return sums_of(counts.part(lines, part.bands, part.samples))
 
 
 def watched_columns(header: Header) -> Watched:

@@ -99,10 +99,11 @@ class Twin:
         corr = plan.correction
         black = np.zeros(none.shape) if corr is None else corr.black.astype("f8")
         gain = np.ones(none.shape) if corr is None else corr.gain.astype("f8")
-        counts = raw.astype("f4")  # an offset is subtracted in float32, or counts differ at black
+        counts, level = raw.astype("f8"), raw.astype("f8")
         if factors is not None:
             counts -= factors[1, :, None, None]
-        value = (counts.astype("f8") - black) * gain
+            level -= np.rint(factors[1, :, None, None])  # counted in whole DN
+        value = (counts - black) * gain
         if factors is not None:
             value *= factors[0, :, None, None].astype("f8")
         self.filled = none.copy()
@@ -118,7 +119,7 @@ class Twin:
         self.value = value
         seen = valid[:, None, None] & ~bad
         bright = seen & (raw >= plan.saturation_level)
-        dim = seen & (counts < black) if corr is not None else np.zeros(raw.shape, bool)
+        dim = seen & (level < black) if corr is not None else np.zeros(raw.shape, bool)
         self.saturated = bright.sum(axis=(1, 2))
         self.below_dark = dim.sum(axis=(1, 2))
         quality = np.zeros((lines, 6, samples), int)
