@@ -28,7 +28,7 @@ LEVELS: Final = (0.5, 2.0)
 #: Greatest offset that is believed, as a part of saturation.
 MOST_OFFSET: Final = 1 / 16
 #: Bands of which the strip is read: more cost time, and add little to what a lamp's level needs.
-MOST_BANDS: Final = 32
+MOST_BANDS: Final = 16
 #: A band of the strip counts when its white is brighter than its dark by this part of saturation.
 LEAST_SIGNAL: Final = 0.05
 
