@@ -30,6 +30,8 @@ RELEASE_BYTES: Final = 64 << 20
 #: Settings of a live camera that would change what the lines are; a recording has its own.
 _REFUSED: Final = ("binning", "hroi", "vroi", "flip", "wavelengths")
 #: Settings of a live camera that a recording cannot take.
+#: Name by which the kinds of bad pixels are asked for, as a reference.
+BAD_PIXELS: Final = "bad_pixels"
 _IN_VAIN: Final = ("spectral_axis", "gain", "pixel_format", "features")
 
 
@@ -98,6 +100,8 @@ class ReplayCamera:
         references: list[str] = []
         try:
             references = list(container.references)
+            if container.bad_pixels is not None:
+                references.append(BAD_PIXELS)
         except ContainerError as error:
             warnings.append(f"the references of the replayed file are not used: {error}")
         for name in _IN_VAIN:
@@ -206,6 +210,8 @@ class ReplayCamera:
         self._need()
         assert self._container is not None
         found = self._container.references
+        if name == BAD_PIXELS and self._container.bad_pixels is not None:
+            return self._container.bad_pixels.astype(np.float32), {}
         if name not in found:
             have = ", ".join(found) or "none"
             raise CameraError(f"reference: asked for {name!r}, the replayed file has {have}")

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.scene import PANEL_REFLECTANCE, Float32, Float64, Scene, spectra
+from pipeline.bad_pixels import Kind
 from pipeline.config import CameraConfig, Wavelengths
 from pipeline.errors import ConfigError
 from pipeline.layout import PIXEL_FORMATS, PixelFormat
@@ -33,6 +34,11 @@ READ_NOISE_E: Final = 12.0
 #: Mean dark current at 25 °C (electrons a second and unbinned pixel), and K that double it.
 DARK_25C_E_S: Final = 300.0
 DARK_DOUBLING_K: Final = 7.0
+#: Of a pixel that is a defect: read noise (electrons), response beside its neighbours', and how
+#: many times the dark current of a good one.
+NOISY_READ_E: Final = 120.0
+LOW_RESPONSE: Final = 0.3
+DEFECT_HOT_FACTOR: Final = 2000.0
 #: Variance of rounding to whole counts, DN².
 ROUNDING: Final = 1.0 / 12.0
 #: Electrons a millisecond of a pixel in the middle of the slit at the best wavelength, for a
@@ -78,6 +84,8 @@ class Sensor:
     panel_reflectance : float or ndarray, (rows, 1)
         Of the white panel, all the same or by unbinned row of the ROI; for tests to set before
         the panel is first seen.
+    defects : ndarray of uint8, (rows, columns)
+        Kinds of the unbinned pixels (:class:`pipeline.bad_pixels.Kind`).
     """
 
     panel_reflectance: float | Float64 = PANEL_REFLECTANCE
@@ -131,14 +139,69 @@ class Sensor:
         pattern = 1.0 + 0.01 * rng.standard_normal(shape)
         dark = np.exp(0.35 * rng.standard_normal(shape) - 0.5 * 0.35**2)
         dark = np.where(rng.random(shape) < _HOT_SHARE, dark * _HOT_FACTOR, dark)
+        ideal = np.ones(shape)
+        self.defects, stuck = self._place_defects(shape)
+        ideal[self.defects == Kind.DEAD] = 0.0
+        ideal[self.defects == Kind.LOW_RESPONSE] = LOW_RESPONSE
+        ideal[:, columns - self.config.masked_columns :] = 0.0
+        dark = np.where(self.defects == Kind.HOT, dark * DEFECT_HOT_FACTOR, dark)
+        noisy = self.defects == Kind.NOISY
         # The converters of columns differ, and a little each pixel's reset level, electrons.
         bias = 8.0 * rng.standard_normal(columns) + 4.0 * rng.standard_normal(shape)
         area = (self._rows, self._columns)
         response = PEAK_E_MS * spectral_response(row_nm)[:, None] * across * pattern
-        self._response = response[area]
+        self._ideal = response[area]
+        self._response = (response * ideal)[area]
+        self._stuck = stuck[area][:: self.binning[0], :: self.binning[1]]
+        variance = np.where(noisy, NOISY_READ_E**2, READ_NOISE_E**2)[area]
+        # A bin has one conversion, and the noise of its worst pixel.
+        self._read_variance = self._worst_of_bins(variance)
+        self._strip = slice(0, max(0, self.config.panel_columns - self._columns.start))
         self._dark = self._sum_bins(DARK_25C_E_S * dark[area])
         # A bin is converted once: it has the offset of its first pixel.
         self._bias = bias[area][:: self.binning[0], :: self.binning[1]]
+
+    def _place_defects(self, shape: tuple[int, int]) -> tuple[NDArray[np.uint8], Float32]:
+        """Draw where the bad pixels are, and the counts at which stuck ones stand (NaN: others).
+
+        Of a generator of their own: a sensor without any has the noise that it always had. None of
+        them lies in the masked columns.
+        """
+        kinds = np.zeros(shape, np.uint8)
+        stuck: Float32 = np.full(shape, np.nan, np.float32)
+        wanted = self.config.defects
+        each = {
+            Kind.STUCK: wanted.stuck,
+            Kind.DEAD: wanted.dead,
+            Kind.HOT: wanted.hot,
+            Kind.NOISY: wanted.noisy,
+            Kind.LOW_RESPONSE: wanted.low_response,
+        }
+        total = sum(each.values())
+        rows, columns = shape[0], shape[1] - self.config.masked_columns
+        if total > rows * columns // 4:
+            raise ConfigError(
+                f"[camera] defects: found {total}, allowed are up to {rows * columns // 4} of this "
+                "sensor"
+            )
+        rng = np.random.Generator(np.random.Philox(key=[self.config.seed & _MASK64, 0xBAD]))
+        places = rng.choice(rows * columns, total, replace=False)
+        at = 0
+        for kind, count in each.items():
+            row, column = np.divmod(places[at : at + count], columns)
+            kinds[row, column] = kind
+            if kind is Kind.STUCK:
+                level = rng.integers(self.saturation_level // 4, self.saturation_level, count)
+                stuck[row, column] = level
+            at += count
+        return kinds, stuck
+
+    def _worst_of_bins(self, pixels: Float64) -> Float64:
+        """Give the largest value of each bin."""
+        across, along = self.binning
+        rows, columns = pixels.shape
+        bins = pixels.reshape(rows // across, across, columns // along, along)
+        return np.asarray(bins.max(axis=(1, 3)), np.float64)
 
     @property
     def scene(self) -> Scene:
@@ -183,8 +246,8 @@ class Sensor:
 
         A binned pixel's reflectance is the mean of its pixels', weighted with their response.
         """
-        signal = self._sum_bins(self._response * self._reflectance("scene", line))
-        return self._flipped(signal / self._sum_bins(self._response))
+        signal = self._sum_bins(self._ideal * self._reflectance("scene", line))
+        return self._flipped(signal / self._sum_bins(self._ideal))
 
     def expected_counts(
         self, line: int, view: View = "scene", temperature_c: float = 31.0
@@ -212,6 +275,8 @@ class Sensor:
         temperature_c: float,
         stream: int,
         index: int,
+        lamp: float = 1.0,
+        pedestal_dn: float = 0.0,
     ) -> None:
         """Read out one line.
 
@@ -227,8 +292,14 @@ class Sensor:
             Of the sensor, °C.
         stream, index : int
             With the seed they alone decide on the noise.
+        lamp : float
+            Light of the lamp, 1 as it should be.
+        pedestal_dn : float
+            Counts on top of the bias.
         """
         signal = self._fast_signal(view, line)
+        if lamp != 1.0:
+            signal = signal * np.float32(lamp)
         if temperature_c != self._floor_at:
             self._floor_at = temperature_c
             self._floor_mean = self._offset_dn(temperature_c).astype(np.float32)
@@ -242,6 +313,10 @@ class Sensor:
         sigma *= normal
         np.add(signal, self._floor_mean, out=mean)
         (np.subtract if negate else np.add)(mean, sigma, out=mean)
+        if pedestal_dn:
+            mean += np.float32(pedestal_dn)
+        if self.config.defects.stuck:
+            np.copyto(mean, self._stuck, where=~np.isnan(self._stuck))
         np.rint(mean, out=mean)
         np.maximum(mean, 0.0, out=mean)
         np.minimum(mean, self.saturation_level, out=mean)
@@ -260,7 +335,9 @@ class Sensor:
         if view == "panel":
             return np.full(self._response.shape, self.panel_reflectance)
         shares = self.scene.abundance(line)[:, self._columns].astype(np.float64)
-        return np.asarray(self._spectra64 @ shares, np.float64)
+        seen = np.asarray(self._spectra64 @ shares, np.float64)
+        seen[:, self._strip] = self.panel_reflectance
+        return seen
 
     def _signal_dn(self, view: View, line: int) -> Float64:
         """Mean signal in DN, dark and bias left out, in float64."""
@@ -271,6 +348,7 @@ class Sensor:
         """As :meth:`_signal_dn` in float32; what does not change from line to line is kept."""
         if view == "scene" and self.scene.lines > 1:
             np.matmul(self._spectra, self.scene.abundance(line)[:, self._columns], out=self._wide)
+            self._wide[:, self._strip] = self.panel_reflectance
             self._wide *= self._dn
             return self._sum_bins(self._wide)
         if view not in self._still:
@@ -285,7 +363,7 @@ class Sensor:
 
     def _floor_variance(self, temperature_c: float) -> Float64:
         """Variance without light, DN²: dark current's shot noise, read noise, rounding."""
-        electrons = self._dark_e(temperature_c) + READ_NOISE_E**2
+        electrons = self._dark_e(temperature_c) + self._read_variance
         return np.asarray(electrons / self.electrons_per_dn**2 + ROUNDING, np.float64)
 
     def _dark_e(self, temperature_c: float) -> Float64:

@@ -327,7 +327,24 @@ class SimulatedCamera:
             np.copyto(into, self._pool[index % len(self._pool)])
             return
         stream = _KINDS[self._kind] << 32 | self._takes[self._kind]
-        self.sensor.expose(into, view, index if scan else 0, temperature, stream, index)
+        lamp, pedestal = self._unsteady(index)
+        self.sensor.expose(
+            into, view, index if scan else 0, temperature, stream, index, lamp, pedestal
+        )
+
+    def _unsteady(self, index: int) -> tuple[float, float]:
+        """Give the lamp's light (1: as it should be) and the pedestal (DN) of a frame.
+
+        What drifts goes on between series, with the camera's clock; what flickers follows the
+        frames of a series.
+        """
+        how = self._rig.camera.unsteady
+        if not how:
+            return 1.0, 0.0
+        on_s = (self._start_ns - self._power_up_ns + index * self._period_ns) / 1e9
+        wave = math.sin(2 * math.pi * how.hertz * index * self._period_ns / 1e9)
+        lamp = 1.0 + how.lamp_per_s * on_s + how.lamp_flicker * wave
+        return max(lamp, 0.0), how.pedestal_per_s * on_s + how.pedestal_flicker * wave
 
     def _info(self, differ: dict[str, str], warnings: list[str]) -> CameraInfo:
         """Everything the camera says about itself."""

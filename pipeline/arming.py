@@ -15,12 +15,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.bad_pixels import is_bad
 from pipeline.config import Rig
-from pipeline.container.envi import open_envi
 from pipeline.container.header import Header, sanitise
 from pipeline.container.modes import pca_header, reflectance_header
+from pipeline.container.references import DARK_COLUMNS, PANEL_STRIP
 from pipeline.container.space import free_space_check
 from pipeline.describe import Times, camera_file, capture_header, file_name
+from pipeline.drift_arming import (
+    check_after,
+    name_bad_pixels,
+    plan_line_factors,
+    watched_correction,
+)
 from pipeline.engine import EnginePlan
 from pipeline.errors import ConfigError
 from pipeline.layout import envi_dtype
@@ -49,6 +56,8 @@ class Plan:
         Name below ``Metadata/`` of the camera's description.
     more_entries : dict
         Further entries that are known from the start.
+    bad_pixels : ndarray of uint8, (bands, samples), optional
+        Kinds of the pixels of a line.
     """
 
     rig: Rig
@@ -63,6 +72,7 @@ class Plan:
     explicit: bool
     camera_file: str
     more_entries: dict[str, bytes] = field(default_factory=dict)
+    bad_pixels: NDArray[np.uint8] | None = None
 
     def finished_header(self, times: Times, *, lost: int, errors: list[str], pixels: int) -> Header:
         """Give the header of the finished file (``lines`` is the writer's to fill).
@@ -79,6 +89,7 @@ class Plan:
             Spectra that the PCA learned from.
         """
         header = _header(self.rig, self.info, self.axis, self.references, times, self.store, [])
+        name_bad_pixels(header, self.bad_pixels)
         header.set("lines lost", lost)
         header.set("gaps", self.gaps)
         if errors:
@@ -173,6 +184,7 @@ def plan_capture(
     block_lines: int,
     gaps: str,
     warn: Warn,
+    bad_pixels: NDArray[np.uint8] | None = None,
 ) -> Plan:
     """Settle everything else, and refuse what cannot work.
 
@@ -192,6 +204,8 @@ def plan_capture(
         What the driver does with lost lines.
     warn : callable
         Receives one sentence.
+    bad_pixels : ndarray of uint8, (bands, samples), optional
+        Kinds of the pixels of a line.
 
     Raises
     ------
@@ -201,8 +215,7 @@ def plan_capture(
     store = rig.pipeline.store
     axis = settle_axis(rig, info, base, warn)
     _check_speed(rig, info, warn)
-    corr = references.correction(info.exposure_ms)
-    if corr is None and store == "reflectance":
+    if not references.complete and store == "reflectance":
         missing = [k for k in ("white", "black") if getattr(references, k) is None]
         raise ConfigError(
             f'[pipeline] store = "reflectance": needs references, missing: {", ".join(missing)}; '
@@ -213,6 +226,11 @@ def plan_capture(
     header = _header(rig, info, axis, references, Times(now), store, said)
     for text in said:
         warn(text)
+    name_bad_pixels(header, bad_pixels)
+    bad = None if bad_pixels is None else is_bad(bad_pixels)
+    corr = watched_correction(header, references, info.exposure_ms)
+    factors, corr = plan_line_factors(header, info, references, corr, bad)
+    check_after(rig, info, references, warn)
     folder = Path(rig.output.folder).expanduser()
     final = out or folder / (file_name(rig.output.name, rig, now) + ".hsi")
     if out is None:
@@ -241,13 +259,14 @@ def plan_capture(
         saturation_level=info.saturation_level,
         bit_depth=info.bit_depth,
         correction=corr,
-        bad_pixels=_bad_pixels(rig, base, info),
+        bad_pixels=bad,
         reflectance=rig.pipeline.reflectance_type if store == "reflectance" else None,
         quality=rig.pipeline.quality,
         preview=rig.pipeline.preview,
         pca=rig.pipeline.pca if store == "pca" else None,
         threads=rig.pipeline.threads,
         backend=rig.pipeline.backend,
+        line_factors=factors,
     )
     more: dict[str, bytes] = {}
     if info.comments:
@@ -266,6 +285,7 @@ def plan_capture(
         explicit=out is not None,
         camera_file=name,
         more_entries=more,
+        bad_pixels=bad_pixels,
     )
 
 
@@ -284,7 +304,13 @@ def _header(
     )
     for kind, said in references.choices.items():
         raw.set(f"{kind} choice", [sanitise(text, in_list=True) for text in said])
+    for name in (PANEL_STRIP, DARK_COLUMNS):
+        columns = getattr(rig.references, name.replace(" ", "_"))
+        if columns is not None:
+            raw.set(name, list(columns))
     if store == "reflectance":
+        if rig.references.white_after or rig.references.black_after:
+            raw.set("drift correction", "none: made with the references of before the scan")
         return reflectance_header(raw, rig.pipeline.reflectance_type)
     if store == "pca":
         return pca_header(
@@ -309,16 +335,3 @@ def _check_speed(rig: Rig, info: CameraInfo, warn: Warn) -> None:
             f"pixel is {pixel:g} mm: the picture will be {pixel / step:.2f} times as long as wide; "
             f"{speed / pixel:.1f} lines/s fit"
         )
-
-
-def _bad_pixels(rig: Rig, base: Path, info: CameraInfo) -> NDArray[np.bool_] | None:
-    if rig.pipeline.bad_pixels is None:
-        return None
-    path = base / Path(rig.pipeline.bad_pixels).expanduser()
-    cube = open_envi(path).raw
-    if cube.shape != (1, info.samples, info.bands):
-        raise ConfigError(
-            f"[pipeline] bad_pixels = {path}: has (lines, samples, bands) = {cube.shape}, "
-            f"allowed is (1, {info.samples}, {info.bands})"
-        )
-    return np.ascontiguousarray(np.asarray(cube[0]).T != 0)

@@ -19,12 +19,14 @@ from threading import Event as Flag
 
 import numpy as np
 
+from pipeline.after_scan import take_after, wanted_after
 from pipeline.arming import (
     Plan,
     plan_capture,
     refuse_existing,
     refuse_preview_endpoint,
 )
+from pipeline.bad_pixel_arming import arm_bad_pixels
 from pipeline.config import Rig
 from pipeline.container.writer import ContainerWriter
 from pipeline.container.zipfile_layout import scan
@@ -128,6 +130,7 @@ class _Capture:
         self.warnings: list[str] = []
         self.lost = 0
         self.counted = 0
+        self.after: dict[str, bytes] = {}  # references taken after the scan
 
     def warn(self, text: str) -> None:
         """Tell once, and keep it for the summary and the header."""
@@ -163,6 +166,9 @@ class _Capture:
             for name, text in info.settings_differ.items():
                 self.warn(f"{name}: {text}")
             references = arm_references(self.rig, info, session, self.base, self.bus, self.warn)
+            bad_pixels = arm_bad_pixels(
+                *(self.rig, info, references, session, self.base, self.bus, self.warn)
+            )
             plan = plan_capture(
                 self.rig,
                 info,
@@ -174,6 +180,7 @@ class _Capture:
                 block_lines=session.block_lines,
                 gaps=session.gaps,
                 warn=self.warn,
+                bad_pixels=bad_pixels,
             )
             self.bus.emit(Arming(text="stages"))
             with make_engine(plan.engine) as engine, self._live_preview(plan) as live:
@@ -268,6 +275,8 @@ class _Capture:
             scanned = time.monotonic() - began
             if session.error:
                 errors.append(session.error)
+            elif writer.lines and not errors and wanted_after(plan):
+                self.after = take_after(session, plan, self.bus, self.warn)
             try:
                 sink.finish()
             except StorageError as error:
@@ -342,6 +351,11 @@ class _Capture:
         self.bus.emit(Arming(text="finishing the file"))
         if sink.clipped:
             self.warn(f"{sink.clipped} reflectance values beyond ±3.2767 are stored as the limit")
+        if sink.untrusted:
+            self.warn(
+                f"{sink.untrusted} lines have a panel_strip or dark_columns that cannot be so "
+                "(saturated, or a lamp beyond half to twice the white's): left uncorrected there"
+            )
         self.lost = max(self.lost, writer.lost)
         if self.lost:
             self.warn(f"{self.lost} lines were lost; Metadata/lines.csv says which and why")
@@ -351,7 +365,7 @@ class _Capture:
             errors=[*errors, *absences],
             pixels=sink.pca_pixels,
         )
-        last = finished_entries(plan, writer, self.warn)
+        last = {**self.after, **finished_entries(plan, writer, self.warn)}
         file = writer.finish(header, last=last)
         size = file.stat().st_size
         status = 1 if errors else 3 if self.lost else 0

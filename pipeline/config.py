@@ -68,6 +68,35 @@ class Faults(Table, frozen=True):
     unplug_after: Count = 0
 
 
+class Defects(Table, frozen=True):
+    """Bad pixels of the simulated sensor: how many of each kind; the seed says where."""
+
+    stuck: Count = 0
+    dead: Count = 0
+    hot: Count = 0
+    noisy: Count = 0
+    low_response: Count = 0
+
+
+class Unsteady(Table, frozen=True):
+    """A lamp and a pedestal of the simulated camera that do not stay as they were.
+
+    ``lamp_per_s``: part of its light that the lamp gains a second, from when the camera was opened.
+    ``lamp_flicker``: amplitude of a sine, as a part of the light. ``pedestal_per_s`` (DN a second)
+    and ``pedestal_flicker`` (DN) likewise. ``hertz`` of both sines.
+    """
+
+    lamp_per_s: float = 0.0
+    lamp_flicker: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    pedestal_per_s: float = 0.0
+    pedestal_flicker: Annotated[float, Meta(ge=0)] = 0.0
+    hertz: Positive = 7.0
+
+    def __bool__(self) -> bool:
+        changes = (self.lamp_per_s, self.lamp_flicker, self.pedestal_per_s, self.pedestal_flicker)
+        return any(changes)
+
+
 class CameraConfig(Table, frozen=True):
     """``[camera]``: which camera, and how it is set. Unset values stay as the camera has them."""
 
@@ -107,10 +136,25 @@ class CameraConfig(Table, frozen=True):
     #: Lines that are computed when the scan starts and then delivered in turn; 0: each anew.
     pool_lines: Count = 0
     faults: Faults = Faults()
+    #: Columns at the end of the sensor that no light reaches, and at its beginning that always see
+    #: the panel; unbinned.
+    masked_columns: Count = 0
+    panel_columns: Count = 0
+    defects: Defects = Defects()
+    unsteady: Unsteady = Unsteady()
 
     def __post_init__(self) -> None:
         if self.driver == "replay" and not self.file:
             raise ValueError('driver = "replay" needs file = "…"')
+        if self.unsteady and self.pool_lines:
+            raise ValueError(
+                "unsteady: lines of a pool are always the same; pool_lines = 0 is allowed"
+            )
+        if self.masked_columns + self.panel_columns >= self.samples:
+            raise ValueError(
+                f"masked_columns and panel_columns: found {self.masked_columns} and "
+                f"{self.panel_columns}, which leave none of {self.samples} samples"
+            )
         for name in ("hroi", "vroi"):
             roi = getattr(self, name)
             if roi is not None and roi[0] > roi[1]:
@@ -162,6 +206,12 @@ class ReferencesConfig(Table, frozen=True):
 
     white: str | None = None
     black: str | None = None
+    #: Taken after the scan as well, so that drift is interpolated when the file is read.
+    white_after: Literal["take"] | None = None
+    black_after: Literal["take"] | None = None
+    #: First and last sample, from 1, that always see the panel, or are masked from light.
+    panel_strip: Roi | None = None
+    dark_columns: Roi | None = None
     lines: PositiveInt = 100
     #: Certified reflectance of the panel: one value, or a CSV file of nm and reflectance.
     panel: Positive | str = 1.0
@@ -181,6 +231,10 @@ class ReferencesConfig(Table, frozen=True):
                 f"panel: found {self.panel:g}, allowed is a share up to {GREATEST_PANEL:g}; "
                 "0.95 for 95 %?"
             )
+        for name in ("panel_strip", "dark_columns"):
+            columns = getattr(self, name)
+            if columns is not None and columns[0] > columns[1]:
+                raise ValueError(f"{name}: first {columns[0]} lies behind last {columns[1]}")
 
 
 class PcaConfig(Table, frozen=True):
@@ -198,7 +252,8 @@ class PipelineConfig(Table, frozen=True):
     threads: Count = 0
     preview: bool = True
     quality: bool = True
-    #: ENVI file, nonzero where a pixel (band, sample) is bad.
+    #: ``"find"`` in the references of the capture, or a file of ``swath bad-pixels``; also any
+    #: ENVI file that is nonzero where a pixel (band, sample) is bad.
     bad_pixels: str | None = None
     reflectance_type: Literal["int16", "uint16", "float32"] = "int16"
     pca: PcaConfig = PcaConfig()

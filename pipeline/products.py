@@ -12,6 +12,8 @@ from collections.abc import Callable
 import msgspec
 
 from pipeline.arming import Plan
+from pipeline.bad_pixel_map import COORDINATES, class_fields
+from pipeline.container.envi import encode_envi
 from pipeline.container.finishing import GrownEnvi
 from pipeline.container.header import Header
 from pipeline.container.writer import ContainerWriter
@@ -28,10 +30,20 @@ def starting_entries(plan: Plan) -> dict[str, bytes]:
     """Give what is known before the first line: references, camera, rig file."""
     return {
         **plan.references.entries(plan.axis),
+        **_bad_pixel_entries(plan),
         f"Metadata/{plan.camera_file}.json": camera_description(plan.info),
         "Metadata/rig.json": msgspec.json.format(msgspec.json.encode(plan.rig), indent=1),
         **plan.more_entries,
     }
+
+
+def _bad_pixel_entries(plan: Plan) -> dict[str, bytes]:
+    """Encode the kinds of a line's pixels as a picture: lines = bands, one band of classes."""
+    if plan.bad_pixels is None:
+        return {}
+    fields = class_fields({COORDINATES: "line"}, "bad pixels of a line as it is stored")
+    header, data = encode_envi(plan.bad_pixels[:, :, None], fields)
+    return {"Reference/bad_pixels.hdr": header, "Reference/bad_pixels.envi": data}
 
 
 def growing_entries(plan: Plan) -> dict[str, GrownEnvi]:

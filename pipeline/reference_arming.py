@@ -185,6 +185,7 @@ def take_unseen(
     began = time.monotonic()
     sums = Accumulator(info.bands, info.samples, info.saturation_level)
     warmth: list[float] = []
+    moments: list[int] = []  # of lines, ns since 1970
     if moved:
         session.command(command, **{key: True})
     try:
@@ -195,6 +196,7 @@ def take_unseen(
             good = rows["status"] == LineStatus.OK
             sums.add(block.pixels[good])
             warmth += rows["temperature_c"][good & np.isfinite(rows["temperature_c"])].tolist()
+            moments += [int(ns) for ns in rows["host_time_ns"][[0, -1]] if ns] if len(rows) else []
             session.link.ack(block.header.series, block.header.seq)
             block.slot.release()
             bus.emit(Progress(lines=sums.seen, total=lines, seconds=time.monotonic() - began))
@@ -204,10 +206,14 @@ def take_unseen(
     if session.error:
         raise CameraError(f"{kind} reference: {session.error}")
     session.refuse_stopped()
+    # The middle of its lines: drift is interpolated between the times of two references.
+    when = dt.datetime.now(dt.UTC)
+    if moments:
+        when = dt.datetime.fromtimestamp((min(moments) + max(moments)) / 2e9, dt.UTC)
     reference = sums.reference(
         kind,
         info,
-        dt.datetime.now(dt.UTC),
+        when,
         flip=flip,
         temperature_c=float(np.mean(warmth)) if warmth else None,
     )

@@ -39,7 +39,7 @@ _PATH_KEYS: Final = (
     ("pipeline", "bad_pixels"),
     ("output", "folder"),
 )
-_NO_PATHS: Final = ("index", "take")
+_NO_PATHS: Final = ("index", "take", "find")
 
 
 def load_rig(path: str | Path, overrides: Sequence[str] = ()) -> Rig:

@@ -228,6 +228,10 @@ class Session:
         """End the running series as a stop does: what the driver has taken still arrives."""
         self._ending = True
 
+    def resume(self) -> None:
+        """Let further series run: the stop that ended the last one is over."""
+        self._ending, self._stop = False, Flag()
+
     def _ends(self) -> bool:
         return self._ending or self._stop.is_set()
 

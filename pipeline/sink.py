@@ -57,6 +57,8 @@ class Sink:
     ----------
     clipped : int
         Reflectance values that were stored as the limit.
+    untrusted : int
+        Lines whose factors were not believed.
     made_up : int
         Lines that the stages took from the file again.
     pca_pixels : int
@@ -87,6 +89,7 @@ class Sink:
         self._lines = 0
         self._pending: list[LedgerRows] = []
         self.clipped = 0
+        self.untrusted = 0
         self.made_up = 0
         self.pca_pixels = 0
         self.failure = ""
@@ -169,6 +172,7 @@ class Sink:
     def _side(self, result: BlockResult) -> None:
         """Append what the stages made beside the lines."""
         self.clipped += result.clipped
+        self.untrusted += result.untrusted
         if result.quality is not None and result.quality.size:
             self._writer.append("quality", result.quality)
         for level, strip in result.previews:

@@ -13,6 +13,7 @@ import pytest
 #: Known to all.
 BOTTOM = {"pipeline", "pipeline.errors", "pipeline.layout", "pipeline.config"}
 BOTTOM |= {"pipeline.reflectance", "pipeline.spectral"}
+BOTTOM |= {"pipeline.bad_pixels", "pipeline.line_factors"}
 #: Imported only when used: cameras, GPU, network, compiled kernels, drawing.
 LAZY = {"zmq", "numba", "cupy", "harvesters", "genicam", "prometheus_client", "rich", "typer"}
 
@@ -29,12 +30,16 @@ REFERENCES = {
     *("pipeline.reference_choosing", "pipeline.reference_taking", "pipeline.reference_panel"),
 }
 ARMING = {"pipeline.session", "pipeline.describe", "pipeline.arming", *REFERENCES}
+ARMING |= {"pipeline.drift_arming", "pipeline.bad_pixel_map"}
 
 #: Package or module → own packages and modules it may load besides itself and the bottom, and
 #: which of ``LAZY``. A name allows everything below it.
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "pipeline.reflectance": (set(), set()),  # with layout and errors
     "pipeline.spectral": (set(), set()),  # with config and errors
+    "pipeline.bad_pixels": (set(), set()),  # with nothing
+    "pipeline.line_factors": (set(), set()),  # with the formula and errors
+    "pipeline.bad_pixel_map": ({"pipeline.container", "pipeline.stream"}, set()),
     "pipeline.events": (set(), set()),
     "pipeline.supervise": (set(), set()),
     "pipeline.slots": (set(), set()),
@@ -84,7 +89,11 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "pipeline.reference_arming": (BELOW | ARMING, {"zmq"}),
     "pipeline.products": (BELOW | ARMING, {"zmq"}),
     "pipeline.capture": (
-        BELOW | ARMING | {"pipeline.products", "pipeline.sink", "pipeline.reference_arming"},
+        {
+            *(BELOW | ARMING),
+            *("pipeline.products", "pipeline.sink", "pipeline.reference_arming"),
+            *("pipeline.bad_pixel_arming", "pipeline.after_scan"),
+        },
         {"zmq"},
     ),
     "pipeline.reference_run": (

@@ -16,6 +16,7 @@ from typing import Any
 
 import typer
 
+from pipeline.cli.bad_pixels import bad_pixels
 from pipeline.cli.cameras import cameras
 from pipeline.cli.capture import capture
 from pipeline.cli.drive import drive
@@ -43,7 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 for _command in (
-    *(capture, drive, process, replay, reference, references, cameras),
+    *(capture, drive, process, replay, reference, references, bad_pixels, cameras),
     *(info, validate, recover, repack, export, sidecar, keys, version),
 ):
     app.command()(_command)

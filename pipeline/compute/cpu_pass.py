@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.compute.cells import shares
 from pipeline.compute.interface import PassOutputs, aligned, invalid_value, make_outputs
-from pipeline.compute.tables import LIMITS, PassPlan, PassTables, pass_tables
+from pipeline.compute.tables import LIMITS, NEUTRAL, PassPlan, PassTables, pass_tables
 from pipeline.compute.unpack import unpack
 from pipeline.reflectance import SCALE
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 STRIP: Final = 4
 #: Most pixels of a row without a value that are put right one by one.
 MAX_BLANKS: Final = 16
+#: Greatest scale and offset (as a part of saturation) of lines for which the counts that need no
+#: care are worked out: lines without factors; a steady lamp; all that is believed; any.
+FACTORS: Final = ((1.0, 0.0), (1.25, 1 / 256), (2.0, 1 / 16), (np.inf, np.inf))
 
 
 def has_kernels(plan: PassPlan) -> bool:
@@ -60,11 +63,16 @@ class CpuPixelPass:
         self._turn = 0
         self._started: deque[Callable[[], tuple[PassOutputs, int]]] = deque()
 
-    def start(self, valid: NDArray[np.bool_], phase: int) -> None:
+    def start(
+        self,
+        valid: NDArray[np.bool_],
+        phase: int,
+        factors: NDArray[np.float32] | None = None,
+    ) -> None:
         """Work on the loaded block; see :class:`pipeline.compute.interface.PixelPass`."""
         of_block = self._passes[self._turn]
         self._turn = (self._turn + 1) % len(self._passes)
-        self._started.append(of_block.start(self._backend.raw, valid, phase))
+        self._started.append(of_block.start(self._backend.raw, valid, phase, factors))
 
     def wait(self) -> tuple[PassOutputs, int]:
         """Join in, and give what :meth:`start` has made."""
@@ -90,7 +98,12 @@ class CompiledPass:
         self._spare = plan.rows if spare else -1
         self._pass = {
             packed: compile_pass(
-                plan.dtype, plan.reflectance, dark=tables.dark, preview=preview, packed=packed
+                plan.dtype,
+                plan.reflectance,
+                dark=tables.dark,
+                preview=preview,
+                packed=packed,
+                factors=plan.factors,
             )
             for packed in ([False, True] if plan.packed else [False])
         }
@@ -110,9 +123,14 @@ class CompiledPass:
         self._extra = aligned((threads, plan.strip, samples), np.dtype(np.float32))
         self._valid = np.empty(plan.block_lines, np.uint8)
         self._tile = np.zeros(1, np.int64)
+        self._factors = np.zeros((2, plan.block_lines), np.float32) if plan.factors else None
 
     def start(
-        self, raw: NDArray[Any], valid: NDArray[np.bool_], phase: int
+        self,
+        raw: NDArray[Any],
+        valid: NDArray[np.bool_],
+        phase: int,
+        factors: NDArray[np.float32] | None = None,
     ) -> Callable[[], tuple[PassOutputs, int]]:
         """Begin to work on a block; gives what waits, and gives outputs and values clipped."""
         plan, tables, out, derived = self._plan, self._tables, self.outputs, self._derived
@@ -121,17 +139,21 @@ class CompiledPass:
         flags[:] = valid
         self._tile[0] = 0
         preview = plan.preview_type is not None
+        safe, of_lines = derived.safe[0], None
+        if self._factors is not None:
+            of_lines = set_factors(self._factors, factors, len(raw))
+            safe = derived.safe_for(of_lines, plan.saturation_level)
 
         def share(t: int) -> int:
             return kernel(
                 *(raw, self._layout, self._scratch[t], flags, self._tile, phase, tables.level),
-                *(self._to, *derived.values, tables.fix, derived.fix_from, tables.fix_weight),
+                *(self._to, *derived.values, safe, tables.fix, derived.fix_from, tables.fix_weight),
                 *(derived.blank, derived.blank_from),
                 *(self._bright[t], self._low[t] if tables.dark else None),
                 out.sums if preview else None,
                 self._spare + t if self._spare >= 0 else -1,
                 *(derived.share, out.means) if preview else (None, None),
-                *(self._extra[t], out.reflectance if plan.reflectance else None),
+                *(self._extra[t], out.reflectance if plan.reflectance else None, of_lines),
             )
 
         join = self._backend.post(share)
@@ -151,23 +173,47 @@ class CompiledPass:
 class DerivedTables:
     """What the compiled kernel reads beside the tables; see ``kernels.pass_bands``."""
 
-    values: tuple[NDArray[Any], ...]  # black, gain, dark, safe
+    values: tuple[NDArray[Any], ...]  # black, gain, dark
+    safe: tuple[NDArray[np.int32], ...]  # for lines whose factors lie within each of FACTORS
     fix_from: NDArray[np.int32]
     blank: NDArray[np.int32]
     blank_from: NDArray[np.int32]
     share: NDArray[np.float32]
 
+    def safe_for(self, factors: NDArray[np.float32], level: int) -> NDArray[np.int32]:
+        """Give the counts up to which no value of such lines leaves the limits of its type."""
+        scale, offset = factors[0].max(initial=1), np.abs(factors[1]).max(initial=0)
+        for (most_scale, most_offset), safe in zip(FACTORS[:-1], self.safe, strict=False):
+            if scale <= most_scale and offset <= most_offset * level:
+                return safe
+        return self.safe[-1]
+
 
 def derived_tables(tables: PassTables, plan: PassPlan) -> DerivedTables:
     """Work out what the compiled kernel reads beside the tables."""
     gain, blank = without_blanks(tables)
-    safe = safe_counts(tables.black, gain, plan.reflectance)
+    safe = [safe_counts(tables.black, gain, plan.reflectance)]
+    if plan.factors:
+        bounds = [(scale, part * plan.saturation_level) for scale, part in FACTORS[1:-1]]
+        safe += [safe_counts(tables.black, gain, plan.reflectance, *bound) for bound in bounds]
+        safe.append(np.full_like(safe[0], -1))
     values = (aligned_copy(table) for table in (tables.black, gain, dark_counts(tables)))
     fix_from, blank_from = (
         np.searchsorted(of[:, 0], np.arange(plan.bands + 1)).astype(np.int32)
         for of in (tables.fix, blank)
     )
-    return DerivedTables((*values, safe), fix_from, blank, blank_from, shares(tables.cells))
+    return DerivedTables(
+        tuple(values), tuple(safe), fix_from, blank, blank_from, shares(tables.cells)
+    )
+
+
+def set_factors(
+    place: NDArray[np.float32], factors: NDArray[np.float32] | None, lines: int
+) -> NDArray[np.float32]:
+    """Copy the factors of a block to where they stay; 1 and 0 where there are none."""
+    here = place.reshape(-1)[: 2 * lines].reshape(2, lines)
+    here[...] = NEUTRAL if factors is None else factors
+    return here
 
 
 def aligned_copy(table: NDArray[Any]) -> NDArray[Any]:
@@ -200,22 +246,27 @@ def without_blanks(tables: PassTables) -> tuple[NDArray[np.float32], NDArray[np.
 
 
 def safe_counts(
-    black: NDArray[np.float32], gain: NDArray[np.float32], kind: str | None
+    black: NDArray[np.float32],
+    gain: NDArray[np.float32],
+    kind: str | None,
+    scale: float = 1.0,
+    offset: float = 0.0,
 ) -> NDArray[np.int32]:
     """Give the count of each band up to which no sample's value leaves the limits of its type.
 
-    −1 where that cannot be said: a gain is NaN or negative, a count of 0 leads below the least
-    value, or black is beyond all counts.
+    In lines whose scale is not above ``scale``, and whose offset is between ± ``offset`` (DN). −1
+    where that cannot be said: a gain is NaN or negative, a count of 0 leads below the least value,
+    or black is beyond all counts.
     """
-    black, gain = black.astype(np.float64), gain.astype(np.float64)
-    known = np.isfinite(gain) & (gain >= 0) & (black <= 65535)
-    safe = np.full(gain.shape, 65535.0)
+    zero, slope = black.astype(np.float64), gain.astype(np.float64) * scale
+    known = np.isfinite(slope) & (slope >= 0) & (zero + offset <= 65535)
+    safe = np.full(slope.shape, 65535.0)
     if kind in LIMITS:
         least, greatest = LIMITS[kind]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             # one count less, for the roundings of float32
-            safe = np.floor(greatest / (SCALE * gain) + black) - 1
-            known &= -black * gain * SCALE > least + 1
+            safe = np.floor(greatest / (SCALE * slope) + zero - offset) - 1
+            known &= -(zero + offset) * slope * SCALE > least + 1
     safe = np.where(known, np.clip(safe, -1, 65535), -1)
     return np.asarray(safe.min(axis=1), np.int32)
 
@@ -229,17 +280,29 @@ class NumpyPass:
     def __init__(self, plan: PassPlan, tables: PassTables, backend: CpuBackend) -> None:
         self._plan, self._tables, self._backend = plan, tables, backend
         self.outputs = make_outputs(plan, means=False)
+        self._factors: NDArray[np.float32] | None = None
 
     def start(
-        self, raw: NDArray[Any], valid: NDArray[np.bool_], phase: int
+        self,
+        raw: NDArray[Any],
+        valid: NDArray[np.bool_],
+        phase: int,
+        factors: NDArray[np.float32] | None = None,
     ) -> Callable[[], tuple[PassOutputs, int]]:
         """Work on a block, strips shared out over the threads; gives what gives the results."""
-        clipped = self.run(raw, valid, phase)
+        clipped = self.run(raw, valid, phase, factors)
         return lambda: (self.outputs, clipped)
 
-    def run(self, raw: NDArray[Any], valid: NDArray[np.bool_], phase: int) -> int:
+    def run(
+        self,
+        raw: NDArray[Any],
+        valid: NDArray[np.bool_],
+        phase: int,
+        factors: NDArray[np.float32] | None = None,
+    ) -> int:
         """Do it; gives the number of values clipped."""
         raw = counts_of(raw, self._plan)
+        self._factors = factors if self._plan.factors else None
 
         def work(first: int, last: int, thread: int) -> int:
             return self.strips(raw, valid, first, last, phase)
@@ -274,7 +337,10 @@ class NumpyPass:
         if tables.level >= 0:
             bright = np.count_nonzero(seen & (raw >= tables.level), axis=1)
         if tables.dark:
-            dim = np.count_nonzero(seen & (raw.astype(np.float32) < tables.black), axis=1)
+            counts = raw.astype(np.float32)
+            if self._factors is not None:
+                counts -= np.rint(self._factors[1, lines, None, None])
+            dim = np.count_nonzero(seen & (counts < tables.black), axis=1)
         out.saturated[lines] = bright.sum(axis=1)
         out.below_dark[lines] = dim.sum(axis=1)
         if self._plan.quality:
@@ -285,10 +351,19 @@ class NumpyPass:
             mask[:, [1, 3, 4]] = tables.planes * ok[:, None, None]
             mask[~ok, 5] = min(raw.shape[1], 255)
 
+    def _shifted(self, raw: NDArray[Any], lines: slice) -> NDArray[np.float32]:
+        """Give the counts without the offsets of their lines."""
+        counts = raw.astype(np.float32)
+        if self._factors is not None:
+            counts -= self._factors[1, lines, None, None]
+        return counts
+
     def _correct(self, raw: NDArray[Any], ok: NDArray[np.bool_], lines: slice, strip: int) -> int:
         tables, out, kind = self._tables, self.outputs, self._plan.reflectance
         with np.errstate(over="ignore", invalid="ignore"):
-            value = (raw.astype(np.float32) - tables.black) * tables.gain
+            value = (self._shifted(raw, lines) - tables.black) * tables.gain
+            if self._factors is not None:
+                value *= self._factors[0, lines, None, None]
             keep = tables.fix[:, 2] >= 0
             band, sample, low, high = tables.fix[keep].T
             below = value[:, low, sample]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.compute.cuda_device import PADDING, STRIP, Shape, address, device_errors
 from pipeline.compute.interface import PassOutputs
-from pipeline.compute.tables import PassPlan, PassTables, pass_tables
+from pipeline.compute.tables import NEUTRAL, PassPlan, PassTables, pass_tables
 from pipeline.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ BLOCKS_BY_STRIPS, BLOCKS_BY_BANDS = 4, 16
 #: ``struct Pass`` of the source.
 PASS: Final = np.dtype(
     [(name, "u8") for name in ("raw", "black", "gain", "place", "fix", "weight", "planes", "out")]
-    + [(name, "u8") for name in ("sums", "totals", "clipped", "quality", "bright", "dim")]
+    + [(name, "u8") for name in ("sums", "totals", "clipped", "quality", "factors")]
+    + [("bright", "u8"), ("dim", "u8")]
     + [("tickets", "u8"), ("cutting", "u8"), ("pitch", "i8")]
     + [(name, "i4") for name in ("bands", "samples", "most_lines", "strips_each", "bands_each")]
     + [(name, "i4") for name in ("fixes", "level", "dark", "kind", "preview", "mask")],
@@ -67,6 +68,8 @@ class Results:
     clipped: NDArray[np.uint32]  # (tiles · strip groups,), likewise
     valid: Any
     valid_host: NDArray[np.uint8]
+    factors: Any
+    factors_host: NDArray[np.float32]
     computed: Any
     done: Any
     outputs: PassOutputs
@@ -107,14 +110,19 @@ class CudaPixelPass:
         self._under_way: deque[tuple[Results, int, int]] = deque()
         self._turn = 0
 
-    def start(self, valid: NDArray[np.bool_], phase: int) -> None:
+    def start(
+        self,
+        valid: NDArray[np.bool_],
+        phase: int,
+        factors: NDArray[np.float32] | None = None,
+    ) -> None:
         """Queue the work on the block loaded last, and the copies of its results."""
         if len(self._under_way) == len(self._results):
             raise DeviceError(
                 f"CUDA: {len(self._results)} blocks are under way, wait for one first"
             )
         with device_errors("correcting a block"):
-            self._start(valid, phase)
+            self._start(valid, phase, factors)
 
     def wait(self) -> tuple[PassOutputs, int]:
         """Wait for the results of the block that was started first."""
@@ -159,7 +167,9 @@ class CudaPixelPass:
         self._backend.mark_read()
         return self._tiles * groups
 
-    def _start(self, valid: NDArray[np.bool_], phase: int) -> None:
+    def _start(
+        self, valid: NDArray[np.bool_], phase: int, factors: NDArray[np.float32] | None
+    ) -> None:
         backend, device = self._backend, self._backend.device
         results = self._results[self._turn]
         self._turn = (self._turn + 1) % len(self._results)
@@ -169,6 +179,10 @@ class CudaPixelPass:
             flags = results.valid
             results.valid_host[:lines] = valid
             backend.send_along(flags.data.ptr, address(results.valid_host), lines)
+        if self.plan.factors:
+            results.factors_host[:, :lines] = NEUTRAL if factors is None else factors
+            size = results.factors_host.nbytes
+            backend.send_along(results.factors.data.ptr, address(results.factors_host), size)
         blocks = self._launch(results, flags, phase)
         results.computed.record(device.stream)
         device.stream_out.wait_event(results.computed)
@@ -249,8 +263,12 @@ class CudaPixelPass:
         stored = np.dtype(plan.reflectance or "int16")
         shape = (lines if plan.reflectance else 0, bands, samples)
         out = device.empty(shape, stored)
+        rows = (2, lines if plan.factors else 0)
+        factors = device.upload(np.repeat(NEUTRAL, rows[1], axis=1))
+        factors_host = device.pinned(rows, np.float32)
         call = self._call.copy()
         call["out"] = out.data.ptr
+        call["factors"] = factors.data.ptr if plan.factors else 0
         for name, start in starts.items():
             call[name] = small.data.ptr + start
         outputs = PassOutputs(
@@ -260,5 +278,6 @@ class CudaPixelPass:
         return Results(
             *(call, out, small, small_host, views["totals"], views["clipped"]),
             *(device.empty((lines,), np.uint8), device.pinned((lines,), np.uint8)),
+            *(factors, factors_host),
             *(device.event(), device.event(), outputs),
         )

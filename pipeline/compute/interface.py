@@ -54,7 +54,12 @@ class PassOutputs:
 class PixelPass(Protocol):
     """The fused kernel: one read of each raw pixel, outputs switched on by who asks for them."""
 
-    def start(self, valid: NDArray[np.bool_], phase: int) -> None:
+    def start(
+        self,
+        valid: NDArray[np.bool_],
+        phase: int,
+        factors: NDArray[np.float32] | None = None,
+    ) -> None:
         """Begin to work on the block loaded last.
 
         Parameters
@@ -62,6 +67,8 @@ class PixelPass(Protocol):
         valid : ndarray of bool, (lines,)
         phase : int
             Lines that the first preview row already has, 0 … ``strip`` − 1.
+        factors : ndarray of float32, (2, lines), optional
+            Scale and offset of each line, where the plan has ``factors``; copied.
         """
 
     def wait(self) -> tuple[PassOutputs, int]:

@@ -74,6 +74,7 @@ def pass_bands(  # type: ignore[no-untyped-def]
     means,  # int16 or float32 (strips, bands, cells), of complete strips; or None
     extra,  # float32 (4, samples) of this thread, zero
     out,  # (lines, bands, samples), or None: not stored
+    factors,  # float32 (2, lines): scale and offset of each line; or None: 1 and 0
 ):
     """Work on tiles until none is left; see docs/compute.md. Returns values clipped."""
     lines, bands = valid.size, black.shape[0]
@@ -107,24 +108,24 @@ def pass_bands(  # type: ignore[no-untyped-def]
                     if past and not mended and complete and safe[b] >= 0:
                         mended = foresee_row(
                             *(raw, layout, start, to, black, gain),
-                            *(first, last, fix, weight, extra),
+                            *(first, last, fix, weight, extra, factors),
                         )
                     if mended and first < last:
                         more, again = correct_row(
                             *(raw, layout, scratch, start, stop - start, b, level, to),
                             *(black, gain, dark, safe[b], bright, low, sums, row),
-                            *(out, extra, fix, first, last, past),
+                            *(out, extra, fix, first, last, past, factors),
                         )
                         if again:
                             mend_row(
                                 *(raw, layout, valid, start, stop, row, to, black, gain),
-                                *(first, last, fix, weight, None, out),
+                                *(first, last, fix, weight, None, out, factors),
                             )
                     else:
                         more, _ = correct_row(
                             *(raw, layout, scratch, start, stop - start, b, level, to),
                             *(black, gain, dark, safe[b], bright, low, sums, row),
-                            *(out, None, fix, first, last, past),
+                            *(out, None, fix, first, last, past, factors),
                         )
                     clipped += more
                 else:
@@ -133,7 +134,7 @@ def pass_bands(  # type: ignore[no-untyped-def]
                             more, _ = correct_row(
                                 *(raw, layout, scratch, n, 1, b, level, to),
                                 *(black, gain, dark, safe[b], bright, low, sums, row),
-                                *(out, None, fix, first, last, past),
+                                *(out, None, fix, first, last, past, factors),
                             )
                             clipped += more
                         elif out is not None:
@@ -143,7 +144,7 @@ def pass_bands(  # type: ignore[no-untyped-def]
                     if not mended:
                         clipped += mend_row(
                             *(raw, layout, valid, start, stop, row, to, black, gain),
-                            *(first, last, fix, weight, sums, out),
+                            *(first, last, fix, weight, sums, out, factors),
                         )
                 if out is not None:
                     for i in range(blank_from[b], blank_from[b + 1]):
@@ -202,7 +203,13 @@ def finish_lines(  # type: ignore[no-untyped-def]
 
 @functools.cache
 def compile_pass(
-    dtype: np.dtype[Any], kind: str | None, *, dark: bool, preview: str | None, packed: bool
+    dtype: np.dtype[Any],
+    kind: str | None,
+    *,
+    dark: bool,
+    preview: str | None,
+    packed: bool,
+    factors: bool = False,
 ) -> Callable[..., int]:
     """Compile (or load from the cache) :func:`pass_bands`.
 
@@ -213,6 +220,7 @@ def compile_pass(
     dark : whether counts are compared with black
     preview : type of preview rows; None when there are none
     packed : whether blocks are as the camera packed them
+    factors : whether lines have a scale and an offset
     """
     n = numba.types
     counts = n.uint8 if dtype == np.uint8 else n.uint16
@@ -230,6 +238,7 @@ def compile_pass(
         *(n.float32[:, :, ::1], i8, table) if preview else (n.none, i8, n.none),
         getattr(n, preview)[:, :, ::1] if preview else n.none,
         *(table, getattr(n, kind)[:, :, ::1] if kind else n.none),
+        table if factors else n.none,
     )
     return compile_kernel(pass_bands, signature, nogil=True, error_model="numpy", _nrt=False)
 

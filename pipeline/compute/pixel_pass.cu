@@ -25,6 +25,7 @@ struct Pass {
     unsigned *totals;             // (tiles, 2, most lines): saturated, below dark
     unsigned *clipped;            // (tiles, strip groups)
     unsigned char *quality;       // (lines, 6, samples)
+    const float *factors;         // (2, most lines): scale and offset of each line; 0: 1 and 0
     // 0 before and after each launch:
     unsigned *bright, *dim;       // (strips, STRIP, samples)
     unsigned *tickets, *cutting;  // (tiles, strip groups)
@@ -102,13 +103,26 @@ __device__ inline unsigned store_vector(const Pass &p, long long row, int sample
     return cut;
 }
 
-// The value of a bad pixel from its neighbours along the spectrum, linear in the band number.
-__device__ inline float mended(const Pass &p, const unsigned char *line, int row, int sample)
+// Scale and offset of a line. Where there are none, 1 and 0 change no bit of any value.
+__device__ inline float scale_of(const Pass &p, int line)
 {
+    return p.factors ? __ldg(p.factors + line) : 1.0f;
+}
+
+__device__ inline float offset_of(const Pass &p, int line)
+{
+    return p.factors ? __ldg(p.factors + p.most_lines + line) : 0.0f;
+}
+
+// The value of a bad pixel from its neighbours along the spectrum, linear in the band number.
+__device__ inline float mended(const Pass &p, int n, int row, int sample)
+{
+    const unsigned char *line = p.raw + n * p.pitch;
+    const float scale = scale_of(p, n), offset = offset_of(p, n);
     const long long low = (long long)p.fix[4 * row + 2] * p.samples + sample;
     const long long high = (long long)p.fix[4 * row + 3] * p.samples + sample;
-    const float v = ((float)count_at(line, low) - p.black[low]) * p.gain[low];
-    const float w = ((float)count_at(line, high) - p.black[high]) * p.gain[high];
+    const float v = (((float)count_at(line, low) - offset) - p.black[low]) * p.gain[low] * scale;
+    const float w = (((float)count_at(line, high) - offset) - p.black[high]) * p.gain[high] * scale;
     return v + (w - v) * p.weight[row];
 }
 
@@ -240,24 +254,26 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3)
                         store_vector(p, line, s, v, 0xffu);
                     continue;
                 }
+                const float scale = scale_of(p, n), offset = offset_of(p, n);
                 int most = 0;
-                float least = 0.0f;
+                float least = 2.0f;
                 UNROLL
                 for (int i = 0; i < VECTOR; ++i) {
                     const int count = count_of(raw[j], i, row + s);
-                    const float above = (float)count - black[i];
+                    const float above = ((float)count - offset) - black[i];
                     most = larger(most, count);
                     least = fminf(least, above);
-                    v[i] = above * gain[i];
+                    v[i] = above * gain[i] * scale;
                 }
                 unsigned *to = share + ((k - first_strip) * STRIP + j) * QUADS + lane * (VECTOR / 4);
                 if (most >= p.level && p.level >= 0)
                     tally(to, counted, [&](int i) {
                         return count_of(raw[j], i, row + s) >= p.level;
                     });
-                if (least < 0.0f && p.dark)
+                // a rounded offset is at most half a count off
+                if (least < (p.factors ? 1.0f : 0.0f) && p.dark)
                     tally(to + LINES * QUADS, counted, [&](int i) {
-                        return (float)count_of(raw[j], i, row + s) < black[i];
+                        return (float)count_of(raw[j], i, row + s) - rintf(offset) < black[i];
                     });
                 if (p.kind)
                     cut += store_vector(p, line, s, v, gone);
@@ -269,7 +285,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3)
                 for (int n = start < 0 ? 0 : start; n < smaller(start + STRIP, lines); ++n) {
                     if (!valid[n])
                         continue;
-                    const float v = mended(p, p.raw + n * p.pitch, bad, s + i);
+                    const float v = mended(p, n, bad, s + i);
                     cut += store_one(p.out, ((long long)n * p.bands + b) * p.samples + s + i, v,
                                      p.kind);
                     cell[0] += i < 4 && v == v ? v : 0.0f;

@@ -50,6 +50,22 @@ def rounding(kind: str | None) -> Rounding:
     return Rounding(*map(F4, values))
 
 
+@inlined
+def _value(count, black, gain, factors, n):  # type: ignore[no-untyped-def]
+    """Give the reflectance of a count of line ``n``."""
+    if factors is None:
+        return (F4(count) - black) * gain
+    return (((F4(count) - factors[1, n]) - black) * gain) * factors[0, n]
+
+
+@inlined
+def _is_below(count, black, factors, n):  # type: ignore[no-untyped-def]
+    """Tell whether a count of line ``n`` is below black, moved by the offset in whole DN."""
+    if factors is None:
+        return F4(count) < black
+    return F4(count) - np.rint(factors[1, n]) < black
+
+
 @helper
 def _count_bright(row, level, hit):  # type: ignore[no-untyped-def]
     """Add 1 per sample where the row is saturated."""
@@ -58,11 +74,11 @@ def _count_bright(row, level, hit):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _count_clipped(row, black, gain, to):  # type: ignore[no-untyped-def]
+def _count_clipped(row, black, gain, to, factors, n):  # type: ignore[no-untyped-def]
     """Count the values of a row that are beyond the limits once they are rounded."""
     clipped = np.int32(0)
     for s in range(row.size):
-        v = (F4(row[s]) - black[s]) * gain[s]
+        v = _value(row[s], black[s], gain[s], factors, n)
         x = (v * to.scale + to.rounder) - to.rounder
         # integer sums of 32 bits are cast back to 32 bits: numba would widen them to 64
         clipped = np.int32(clipped + np.int32((x < to.least) | (x > to.greatest)))
@@ -71,7 +87,26 @@ def _count_clipped(row, black, gain, to):  # type: ignore[no-untyped-def]
 
 @inlined
 def _rows(  # type: ignore[no-untyped-def]
-    counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b, extra, fix, i, last, care, past
+    counts,
+    r,
+    rb,
+    m,
+    black,
+    gain,
+    dark,
+    low,
+    sums,
+    k,
+    out,
+    n,
+    b,
+    extra,
+    fix,
+    i,
+    last,
+    care,
+    past,
+    factors,
 ):
     """Work on row ``b`` of lines ``n`` … ``n + m - 1``, whose counts begin at ``r``, ``rb``."""
     samples = black.shape[1]
@@ -80,32 +115,32 @@ def _rows(  # type: ignore[no-untyped-def]
         if care:
             return work_on_rows(
                 *(counts, at, rb, black, gain, dark, low, sums, k),
-                *(out, to, b, 0, samples, None, True, None),
+                *(out, to, b, 0, samples, None, True, None, factors),
             )
         if not past:
             return work_on_rows(
                 *(counts, at, rb, black, gain, dark, low, sums, k),
-                *(out, to, b, 0, samples, None, None, None),
+                *(out, to, b, 0, samples, None, None, None, factors),
             )
         brightest, done = np.int32(0), I8(0)
         while extra is not None and i < last:  # only where it must be, as it costs a quarter
             special = I8(fix[i, 1]) // TOGETHER * TOGETHER
             _, larger = work_on_rows(
                 *(counts, at, rb, black, gain, dark, low, sums, k),
-                *(out, to, b, done, special, None, None, True),
+                *(out, to, b, done, special, None, None, True, factors),
             )
             brightest = max(brightest, larger)
             done = min(special + TOGETHER, samples)
             _, larger = work_on_rows(
                 *(counts, at, rb, black, gain, dark, low, sums, k),
-                *(out, to, b, special, done, extra, None, True),
+                *(out, to, b, special, done, extra, None, True, factors),
             )
             brightest = max(brightest, larger)
             while i < last and fix[i, 1] < done:
                 i += 1
         changed, larger = work_on_rows(
             *(counts, at, rb, black, gain, dark, low, sums, k),
-            *(out, to, b, done, samples, None, None, True),
+            *(out, to, b, done, samples, None, None, True, factors),
         )
         return changed, max(brightest, larger)
     changed = np.int32(0)
@@ -114,19 +149,19 @@ def _rows(  # type: ignore[no-untyped-def]
     if m > 1 and not care:
         changed, brightest = work_on_rows(
             *(counts, (r, r + 1), rb, black, gain, dark, low, sums, k),
-            *(out, (n, n + 1), b, 0, samples, None, None, None),
+            *(out, (n, n + 1), b, 0, samples, None, None, None, factors),
         )
         done = 2
     while done < m:
         if care:
             more, larger = work_on_rows(
                 *(counts, (r + done,), rb, black, gain, dark, low, sums, k),
-                *(out, (n + done,), b, 0, samples, None, True, None),
+                *(out, (n + done,), b, 0, samples, None, True, None, factors),
             )
         else:
             more, larger = work_on_rows(
                 *(counts, (r + done,), rb, black, gain, dark, low, sums, k),
-                *(out, (n + done,), b, 0, samples, None, None, None),
+                *(out, (n + done,), b, 0, samples, None, None, None, factors),
             )
         changed |= more
         brightest = max(brightest, larger)
@@ -158,6 +193,7 @@ def correct_row(  # type: ignore[no-untyped-def]
     first,
     last,
     past,
+    factors,
 ):
     """Work on row ``b`` of ``m`` consecutive lines that are there.
 
@@ -172,7 +208,7 @@ def correct_row(  # type: ignore[no-untyped-def]
     care = safe < 0
     changed, brightest = _rows(
         *(counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b),
-        *(extra, fix, first, last, care, past),
+        *(extra, fix, first, last, care, past, factors),
     )
     clipped = np.int64(0)
     # bad pixels are neither bright nor dark (with care: else ``dark`` is 0 there)
@@ -182,20 +218,21 @@ def correct_row(  # type: ignore[no-untyped-def]
             for i in range(first, last):
                 s = fix[i, 1]
                 bright[n + j, s] -= np.uint16(np.int32(counts[r + j, rb, s]) >= level)
-    if care and low is not None:
+    if (care or factors is not None) and low is not None:
         for j in range(m):
             for i in range(first, last):
                 s = fix[i, 1]
-                low[n + j, s] -= np.uint16(F4(counts[r + j, rb, s]) < black[b, s])
+                below = _is_below(counts[r + j, rb, s], black[b, s], factors, n + j)
+                low[n + j, s] -= np.uint16(below)
     again = not care and brightest > safe and out is not None
     if again:  # with care; counted and summed up it is already
         changed, _ = _rows(
             *(counts, r, rb, m, black, gain, dark, None, None, k, out, n, b),
-            *(None, fix, first, last, True, False),
+            *(None, fix, first, last, True, False, factors),
         )
     if changed != 0:
         for j in range(m):
-            clipped += _count_clipped(counts[r + j, rb], black[b], gain[b], to)
+            clipped += _count_clipped(counts[r + j, rb], black[b], gain[b], to, factors, n + j)
     return clipped, again
 
 
@@ -215,11 +252,11 @@ def _neighbours(row, black, gain):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _between(raw, layout, samples, n, by, w):  # type: ignore[no-untyped-def]
+def _between(raw, layout, samples, n, by, w, factors):  # type: ignore[no-untyped-def]
     """Give the value between a bad pixel's neighbours."""
     s, lo, hi, black_lo, gain_lo, black_hi, gain_hi = by
-    below = (F4(_count_at(raw, layout, samples, n, lo, s)) - black_lo) * gain_lo
-    above = (F4(_count_at(raw, layout, samples, n, hi, s)) - black_hi) * gain_hi
+    below = _value(_count_at(raw, layout, samples, n, lo, s), black_lo, gain_lo, factors, n)
+    above = _value(_count_at(raw, layout, samples, n, hi, s), black_hi, gain_hi, factors, n)
     return below + (above - below) * w
 
 
@@ -247,6 +284,7 @@ def mend_row(  # type: ignore[no-untyped-def]
     weight,
     sums,
     out,
+    factors,
 ):
     """Bad pixels of a row take the value between their neighbours. Returns values clipped."""
     clipped = np.int64(0)
@@ -258,7 +296,7 @@ def mend_row(  # type: ignore[no-untyped-def]
         for n in range(start, stop):
             if valid[n] == 0:
                 continue
-            v = _between(raw, layout, black.shape[1], n, by, weight[i])
+            v = _between(raw, layout, black.shape[1], n, by, weight[i], factors)
             if sums is not None:
                 sums[k, b, s // STRIP] += v
             if out is not None:
@@ -269,7 +307,7 @@ def mend_row(  # type: ignore[no-untyped-def]
 
 @inlined
 def foresee_row(  # type: ignore[no-untyped-def]
-    raw, layout, start, to, black, gain, first, last, fix, weight, extra
+    raw, layout, start, to, black, gain, first, last, fix, weight, extra, factors
 ):
     """Put the values of a row's bad pixels into ``extra``; tells whether all are in the limits."""
     inside = True
@@ -279,7 +317,7 @@ def foresee_row(  # type: ignore[no-untyped-def]
             continue
         by = _neighbours(fix[i], black, gain)
         for j in range(STRIP):
-            v = _between(raw, layout, black.shape[1], start + j, by, weight[i])
+            v = _between(raw, layout, black.shape[1], start + j, by, weight[i], factors)
             extra[j, s] = v
             inside = inside and _stored(v, to)[1] == 0
     return inside

@@ -1,7 +1,7 @@
 """What the pixel pass needs to know, worked out once when arming, for CPU and GPU alike.
 
 From references and the bad-pixel map to the arrays that the kernels read. Everything that does not
-depend on the raw counts is decided here. Knows NumPy, layout, reflectance and errors.
+depend on the raw counts is decided here. Knows NumPy and the bottom.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.bad_pixels import replacements
 from pipeline.errors import ConfigError
 from pipeline.layout import PixelFormat
 from pipeline.reflectance import IGNORE, Correction
@@ -30,6 +31,9 @@ LIMITS: Final[dict[str, tuple[int, int]]] = {"int16": (-32767, 32767), "uint16":
 #: at 12 bits 41 DN, where read noise alone makes several percent of the reflectance.
 LOW_SIGNAL: Final = 0.01
 
+#: Scale and offset of a line that needs none.
+NEUTRAL: Final = np.array([[1.0], [0.0]], np.float32)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PassPlan:
@@ -38,7 +42,8 @@ class PassPlan:
     ``preview_factor``: samples (and lines) to a cell; 0: none. ``coarser``: the sums of complete
     preview rows are wanted, too, as coarser previews follow. ``packed``: the format of blocks
     that come as the camera packed them, uint8 (lines, bytes of a line); blocks of counts
-    (lines, bands, samples) may come as well. The other attributes are those of
+    (lines, bands, samples) may come as well. ``factors``: lines have a scale and an offset
+    (:mod:`pipeline.line_factors`). The other attributes are those of
     :class:`pipeline.stages.stage.EnginePlan`.
     """
 
@@ -54,6 +59,7 @@ class PassPlan:
     preview_factor: int = 0
     coarser: bool = False
     packed: PixelFormat | None = None
+    factors: bool = False
 
     @property
     def cells(self) -> int:
@@ -80,6 +86,8 @@ class PassPlan:
     def __post_init__(self) -> None:
         if self.reflectance is not None and self.correction is None:
             raise ConfigError("pixel pass: reflectance needs references, there are none")
+        if self.factors and self.correction is None:
+            raise ConfigError("pixel pass: factors of lines need references, there are none")
 
 
 @dataclass(frozen=True)
@@ -135,9 +143,9 @@ def pass_tables(plan: PassPlan) -> PassTables:
         gain[~(np.isfinite(gain) & np.isfinite(black))] = np.nan
         with np.errstate(divide="ignore", invalid="ignore"):
             # 1 / gain is the counts between dark and panel at the exposure of the data
-            low_signal = ~(1.0 / gain >= LOW_SIGNAL * max(plan.saturation_level, 1))
+            low_signal = ~(1.0 / gain >= LOW_SIGNAL * max(plan.saturation_level, 1)) | (gain == 0)
     bad = np.zeros(shape, np.bool_) if plan.bad_pixels is None else plan.bad_pixels.astype(bool)
-    fix, weight = _replacements(bad, ~bad & np.isfinite(gain))
+    fix, weight = replacements(bad, ~bad & np.isfinite(gain))
     gain[bad] = np.nan
     interpolated = np.zeros(shape, np.bool_)
     replaced = fix[fix[:, 2] >= 0]
@@ -154,23 +162,3 @@ def pass_tables(plan: PassPlan) -> PassTables:
     if level <= 0 or (plan.dtype.kind in "ui" and level > np.iinfo(plan.dtype).max):
         level = -1
     return PassTables(black, gain, fix, weight, planes, cells, level, corr is not None)
-
-
-def _replacements(
-    bad: NDArray[np.bool_], good: NDArray[np.bool_]
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Find for each bad pixel the nearest good bands at its sample, and the weight of the upper."""
-    bands = bad.shape[0]
-    index = np.arange(bands)[:, None]
-    below = np.maximum.accumulate(np.where(good, index, -1), axis=0)
-    above = np.minimum.accumulate(np.where(good, index, bands)[::-1], axis=0)[::-1]
-    band, sample = np.nonzero(bad)
-    low, high = below[band, sample], above[band, sample]
-    low, high = (
-        np.where(low < 0, np.where(high < bands, high, -1), low),
-        np.where(high >= bands, low, high),
-    )
-    weight = np.zeros(len(band), np.float32)
-    between = low != high
-    weight[between] = ((band - low)[between] / (high - low)[between]).astype(np.float32)
-    return np.stack([band, sample, low, high], axis=1).astype(np.int32), weight

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
@@ -141,6 +142,23 @@ def take_number(context, counter):  # type: ignore[no-untyped-def]
         return builder.atomic_rmw("add", place, ir.IntType(64)(1), "monotonic")
 
     return types.int64(counter), generate
+
+
+@intrinsic
+def ask_for(context, counts, line, band, sample):  # type: ignore[no-untyped-def]
+    """Have a count of (lines, bands, samples) brought near; one beyond the memory does no harm."""
+
+    def generate(target, builder, signature, values):  # type: ignore[no-untyped-def]
+        array = target.make_array(signature.args[0])(target, builder, values[0])
+        _, bands, samples = cgutils.unpack_tuple(builder, array.shape)
+        row = builder.add(builder.mul(values[1], bands), values[2])
+        at = builder.add(builder.mul(row, samples), values[3])
+        place = builder.gep(array.data, [at])
+        _ask_for(builder, builder.bitcast(place, _BYTE.as_pointer()))
+        return target.get_dummy_value()
+
+    whole = types.int64
+    return types.void(counts, whole, whole, whole), generate
 
 
 def _offset(builder: Any, pointer: Any, count: int) -> Any:

@@ -34,6 +34,9 @@ CELL: Final = 4
 #: Added to |x| < 2²², it leaves x, rounded half to even, in the low bits of the float's pattern.
 ROUNDER: Final = 1.5 * 2**23
 
+#: The float's pattern, from which the rounded number is told.
+_ROUNDER_BITS: Final = 0x4B400000
+
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 F32 = ir.FloatType()
 types: Any = numba.types
@@ -59,6 +62,7 @@ def work_on_rows(  # type: ignore[no-untyped-def]
     extra,
     care,
     past,
+    factors,
 ):
     """Work on row ``band`` of some lines.
 
@@ -91,6 +95,8 @@ def work_on_rows(  # type: ignore[no-untyped-def]
     past : True, or None
         Whether ``out`` is written past the caches, which does not first read the memory that is
         overwritten; its rows begin at cache lines then, and :func:`vector_ops.settle` must follow.
+    factors : float32 (2, lines), or None
+        Scale and offset of each of ``lines``.
 
     Returns
     -------
@@ -101,7 +107,7 @@ def work_on_rows(  # type: ignore[no-untyped-def]
     """
     signature = types.UniTuple(types.int32, 2)(
         *(raw, raw_lines, raw_band, black, gain, dark, low, sums, strip),
-        *(out, lines, band, start, stop, extra, care, past),
+        *(out, lines, band, start, stop, extra, care, past, factors),
     )
 
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
@@ -134,7 +140,8 @@ class _Rows:
             self._row(self._data(kinds[name], values[name]), values["band"])
             for name in ("black", "gain", "dark")
         )
-        self.sums = self.low = self.out = self.extra = None
+        self.sums = self.low = self.out = self.extra = self.scales = self.offsets = None
+        self.shifts = None
         self.kind = ""
         if not isinstance(kinds["sums"], types.NoneType):
             table = context.make_array(kinds["sums"])(context, builder, values["sums"])
@@ -144,6 +151,14 @@ class _Rows:
         if not isinstance(kinds["low"], types.NoneType):
             data = self._data(kinds["low"], values["low"])
             self.low = [self._row(data, n) for n in self.lines]
+        if not isinstance(kinds["factors"], types.NoneType):
+            table = context.make_array(kinds["factors"])(context, builder, values["factors"])
+            _, count = cgutils.unpack_tuple(builder, table.shape)
+            self.scales, self.offsets = (
+                [builder.load(self._at(table.data, builder.add(n, first))) for n in self.lines]
+                for first in (I64(0), count)
+            )
+            self.shifts = [self._whole(offset) for offset in self.offsets]
         if not isinstance(kinds["extra"], types.NoneType):
             data = self._data(kinds["extra"], values["extra"])
             self.extra = [self._row(data, I64(n)) for n in range(len(self.lines))]
@@ -225,15 +240,24 @@ class _Rows:
             value = builder.sitofp(builder.zext(counts, ir.VectorType(I32, width)), floats)
             if self.low is not None:
                 if self.care:  # black may be beyond all counts
-                    below = builder.fcmp_ordered("<", value, black)
+                    level = value
+                    if self.shifts is not None:
+                        whole = builder.sitofp(self.shifts[n], F32)
+                        level = builder.fsub(value, self._spread(whole, floats))
+                    below = builder.fcmp_ordered("<", level, black)
                 else:
                     as_words = counts if counts.type == words else builder.zext(counts, words)
-                    below = builder.icmp_unsigned("<", as_words, dark)
+                    least = dark if self.shifts is None else self._shifted(n, dark)
+                    below = builder.icmp_unsigned("<", as_words, least)
                 more = builder.add(lows[n], ir.Constant(words, [1] * width))
                 lows[n] = builder.select(below, more, lows[n])
             if self.sums is None and self.out is None:
                 continue
+            if self.offsets is not None:
+                value = builder.fsub(value, self._spread(self.offsets[n], floats))
             value = builder.fmul(builder.fsub(value, black), gain)
+            if self.scales is not None:
+                value = builder.fmul(value, self._spread(self.scales[n], floats))
             if self.extra is not None:
                 value = builder.fadd(value, self._load(self.extra[n], i, floats))
             known = builder.fcmp_ordered("ord", value, value) if self.care else None
@@ -255,6 +279,40 @@ class _Rows:
             self._store(low, base, i)
         if total is not None:
             self._store(builder.fadd(sums, self._cells(width, total)), self.sums, cell)
+
+    def _whole(self, number: Any) -> Any:
+        """Round a float to an int32, half to even; it is far from the ends of its range."""
+        builder = self.builder
+        bits = builder.bitcast(builder.fadd(number, ir.Constant(F32, ROUNDER)), I32)
+        return builder.sub(bits, ir.Constant(I32, _ROUNDER_BITS))
+
+    def _shifted(self, n: int, dark: Any) -> Any:
+        """Give the least counts that are not below black, moved by a line's offset in whole DN."""
+        assert self.shifts is not None
+        builder, shift = self.builder, self.shifts[n]
+        nought = ir.Constant(I32, 0)
+        is_up = builder.icmp_signed(">", shift, nought)
+        up = builder.select(is_up, shift, nought)
+        down = builder.select(is_up, nought, builder.sub(nought, shift))
+        for name, amount in (("uadd", up), ("usub", down)):
+            kind = dark.type
+            function = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(kind, [kind, kind]),
+                f"llvm.{name}.sat.v{kind.count}i16",
+            )
+            words = self._spread(builder.trunc(amount, I16), kind)
+            dark = builder.call(function, [dark, words])
+        return dark
+
+    def _spread(self, number: Any, kind: Any) -> Any:
+        """Give a vector of one number."""
+        builder = self.builder
+        none = ir.Constant(kind, ir.Undefined)
+        vector = builder.insert_element(none, number, I32(0))
+        return builder.shuffle_vector(
+            vector, none, ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count)
+        )
 
     def _cells(self, width: int, total: Any) -> Any:
         """Add up each 4 neighbours."""
@@ -333,6 +391,7 @@ class _Rows:
 _NAMES: Final = (
     *("raw", "raw_lines", "raw_band", "black", "gain", "dark"),
     *("low", "sums", "strip", "out", "lines", "band", "start", "stop", "extra", "care", "past"),
+    "factors",
 )
 
 

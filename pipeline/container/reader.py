@@ -18,6 +18,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.bad_pixels import Kind, is_bad
+from pipeline.container.counts import Counts
 from pipeline.container.cube import Array, Cube, Stored
 from pipeline.container.envi import (
     MAX_HEADER,
@@ -35,8 +37,9 @@ from pipeline.container.procedures import Microservice, lay_over, parse_procedur
 from pipeline.container.references import FORMULA, Reference, Reflectance, make_reference
 from pipeline.container.scaling import ignore_value, is_scaled, scale
 from pipeline.container.selection import Selection, select
+from pipeline.container.uncertainty import Uncertainty
 from pipeline.container.zipfile_layout import Archive, scan
-from pipeline.errors import ContainerError
+from pipeline.errors import ContainerError, ReferenceMismatchError
 from pipeline.layout import LedgerRows, ledger_rows, lost_count
 from pipeline.reflectance import Correction
 
@@ -47,7 +50,7 @@ _MAX_MERGED: Final = 256
 #: Bytes of a thumbnail that are read at once.
 _MAX_PICTURE: Final = 64 << 20
 #: References that are no counts of the cube's bands and samples.
-_NO_REFERENCE = ("pca_basis", "pca_mean")
+_NO_REFERENCE = ("pca_basis", "pca_mean", "bad_pixels")
 
 
 def open_container(path: str | os.PathLike[str]) -> Container:
@@ -129,7 +132,7 @@ class Container:
     def close(self) -> None:
         """Let go of the file; arrays that were handed out keep their map."""
         self._raw = None
-        for name in ("cube", "references", "reflectance"):
+        for name in ("cube", "references", "reflectance", "bad_pixels"):
             self.__dict__.pop(name, None)
         if self._archive is not None:
             self._archive.close()
@@ -325,7 +328,43 @@ class Container:
         # Times are needed only where references are interpolated.
         drifts = any(name.endswith("_after") for name in self.references)
         ledger = self.ledger if drifts else ledger_rows(0)
-        return Reflectance(self.header, self.references, (lines, samples, bands), ledger)
+        shape = (lines, samples, bands)
+        kinds = self.bad_pixels
+        if kinds is not None and kinds.shape != (bands, samples):
+            raise ReferenceMismatchError(
+                f"Reference/bad_pixels.envi: found (bands, samples) = {kinds.shape}, the cube has "
+                f"{(bands, samples)}"
+            )
+        return Reflectance(
+            self.header,
+            self.references,
+            shape,
+            ledger,
+            bad=None if kinds is None or not is_bad(kinds).any() else is_bad(kinds),
+            counts=self._counts(),
+        )
+
+    def _counts(self) -> Counts:
+        """Give the counts of the stored cube, decoded where they are coded."""
+        header = self.header
+        if header.file_type.casefold() != "pca":
+            return Counts(self.raw)
+        scores = Stored(self.raw, wavelengths=header.wavelength_nm, fwhm=header.fwhm_nm)
+        return Counts(None, lay_microservice("pca", scores, self))
+
+    @cached_property
+    def bad_pixels(self) -> NDArray[np.uint8] | None:
+        """Kinds of the pixels of a line (:class:`pipeline.bad_pixels.Kind`), (bands, samples).
+
+        None where the file has no ``Reference/bad_pixels.envi``.
+        """
+        if self._archive is None or "Reference/bad_pixels.hdr" not in self._archive:
+            return None
+        _, raw = self.reference_cube("bad_pixels")
+        # a picture of bands × samples, or one line of (samples, bands)
+        flags = np.asarray(raw[0]).T if raw.shape[0] == 1 < raw.shape[2] else raw[:, :, 0]
+        known = (flags >= 0) & (flags < len(Kind))
+        return np.where(known, flags, Kind.LISTED).astype(np.uint8)
 
     def correction(self, line: int = 0) -> Correction:
         """Give the arrays of the reflectance formula for one line of the stored cube."""
@@ -401,6 +440,39 @@ class Container:
         """
         cube = self.cube if procedures else Stored(self.raw)
         return select(cube, (lines, samples, bands), block_values=_BLOCK_VALUES)
+
+    def uncertainty(
+        self, lines: Selection = None, samples: Selection = None, bands: Selection = None
+    ) -> Array:
+        """Give the standard uncertainty of the reflectance that :meth:`read` gives.
+
+        From the standard deviations of black and white and the shot noise of the light, to first
+        order (:mod:`pipeline.container.uncertainty`; docs/container.md has the formula).
+
+        Parameters
+        ----------
+        lines, samples, bands
+            As for :meth:`read`.
+
+        Returns
+        -------
+        ndarray of float32, (lines, samples, bands)
+            One standard deviation of a single pixel, 1.0 = 100 %; NaN where there is no
+            reflectance, and for replaced pixels.
+
+        Raises
+        ------
+        ContainerError
+            When the file gives no reflectance, or a read procedure mixes pixels.
+        ReferenceMismatchError
+            When a standard deviation is missing.
+        """
+        cube = self.cube
+        raw = "microservice:reflectance" in self.read_procedures
+        if not raw and "reflectance scale factor" not in self.header:
+            raise ContainerError(f"{self.path}: uncertainty: found no reflectance, only counts")
+        sigma = Uncertainty(self.reflectance, self.references, raw=raw).laid_over(cube)
+        return select(sigma, (lines, samples, bands), block_values=_BLOCK_VALUES)
 
     def blocks(
         self,

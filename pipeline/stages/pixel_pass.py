@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.compute.columns import BlockFactors
 from pipeline.compute.interface import Backend, PixelPass
 from pipeline.compute.tables import pass_tables
 from pipeline.stages.preview import finest_level
@@ -66,13 +67,17 @@ class PixelPassStage:
         self._factor = factor
         self._line = 0
         self._operation: PixelPass | None = None
+        self._factors: BlockFactors | None = None
         self._bad = np.zeros(0, np.uint32)
         self._phases: deque[int] = deque()  # of the blocks under way
+        self._untrusted: deque[int] = deque()  # lines of theirs
 
     def arm(self, backend: Backend) -> None:
         """Make the outputs and compile the kernel."""
         plan = self._plan.pass_plan(preview_factor=self._factor, coarser=self._coarser)
         self._operation = backend.pixel_pass(plan)
+        if self._plan.line_factors is not None:
+            self._factors = BlockFactors(self._plan.line_factors, plan.dtype, plan.block_lines)
         self._bad = np.full(plan.block_lines, pass_tables(plan).bad, np.uint32)
         self._bad_of_block = self._bad.copy()
 
@@ -82,13 +87,19 @@ class PixelPassStage:
         phase = self._line % self._factor if self._factor else 0
         self._line += len(raw)
         self._phases.append(phase)
-        self._operation.start(valid, phase)
+        factors, untrusted = None, 0
+        if self._factors is not None:
+            factors, trusted = self._factors.of(raw, valid)
+            untrusted = int(np.count_nonzero(~trusted))
+        self._untrusted.append(untrusted)
+        self._operation.start(valid, phase, factors)
 
     def process(self, raw: NDArray[Any], valid: NDArray[np.bool_], result: BlockResult) -> None:
         """Wait for the kernel, and hand on what it made of the block."""
         plan, lines = self._plan, len(raw)
         assert self._operation is not None, "process before arm"
         phase = self._phases.popleft()
+        result.untrusted = self._untrusted.popleft()
         out, result.clipped = self._operation.wait()
         result.saturated = out.saturated[:lines]
         result.below_dark = out.below_dark[:lines]

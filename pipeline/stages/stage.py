@@ -20,6 +20,7 @@ from pipeline.compute.tables import PassPlan, ReflectanceType
 from pipeline.config import PcaConfig
 from pipeline.errors import ConfigError
 from pipeline.layout import PixelFormat
+from pipeline.line_factors import LineFactors
 from pipeline.reflectance import Correction
 
 #: Order of the planes of the quality mask (``band names`` of ``Exploration/quality.envi``).
@@ -58,6 +59,8 @@ class EnginePlan:
         Where to compute; ``auto`` takes the GPU where there is one.
     packed : PixelFormat, optional
         Blocks may also come as the camera packed them, in this format (``lsb`` or ``gige``).
+    line_factors : LineFactors, optional
+        Gives each line a scale and an offset, from columns that always see the same.
 
     Raises
     ------
@@ -80,6 +83,7 @@ class EnginePlan:
     threads: int = 0
     backend: Literal["auto", "cpu", "cuda"] = "auto"
     packed: PixelFormat | None = None
+    line_factors: LineFactors | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype))
@@ -108,6 +112,10 @@ class EnginePlan:
                 f"packed: found {self.packed.name} for pixels of {self.dtype}, allowed are packed "
                 "formats of that type"
             )
+        if self.line_factors is not None and (self.correction is None or self.packed is not None):
+            raise ConfigError(
+                "line factors: need references, and blocks of counts that are not packed"
+            )
         if self.pca is not None and self.pca.components > self.bands:
             raise ConfigError(
                 f"[pipeline.pca] components: found {self.pca.components}, "
@@ -129,6 +137,7 @@ class EnginePlan:
             preview_factor=preview_factor,
             coarser=coarser,
             packed=self.packed,
+            factors=self.line_factors is not None,
         )
 
     @property
@@ -203,6 +212,8 @@ class BlockResult:
     previews: list[tuple[int, NDArray[Any]]] = field(default_factory=list)
     pca: list[PcaGroup] = field(default_factory=list)
     begun: Callable[[], NDArray[Any] | None] = lambda: None
+    #: Lines whose lamp level or offset was not believed, and is left at 1 or 0.
+    untrusted: int = 0
     #: What stages hand on to later ones within a block, by the name they declared.
     between: dict[str, Any] = field(default_factory=dict)
 

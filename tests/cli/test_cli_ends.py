@@ -12,7 +12,7 @@ from pipeline.cli.app import run
 from pipeline.errors import CameraError
 
 COMMANDS = [
-    *("capture", "drive", "process", "replay", "reference", "references", "cameras"),
+    *("capture", "drive", "process", "replay", "reference", "references", "bad-pixels", "cameras"),
     *("info", "validate", "recover", "repack", "export", "sidecar", "keys", "version"),
 ]
 

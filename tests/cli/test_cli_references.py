@@ -17,7 +17,6 @@ from pipeline.cli.app import run
 from pipeline.container.envi import write_envi
 from pipeline.svg_drawing import shrunk, ticks
 
-NOW = dt.datetime.now(dt.UTC)
 FITS = {
     "exposure": 1.0,
     "gain": 0.0,
@@ -39,7 +38,7 @@ def library(tmp_path: Path) -> Path:
     """Two whites, one of another gain, with deviation and dark; a black; one that is none."""
     folder = tmp_path / "library"
     light = 1500 * np.hanning(22)[1:-1] * np.ones((1, 24, 1))
-    made = NOW - dt.timedelta(hours=3)
+    made = dt.datetime.now(dt.UTC) - dt.timedelta(hours=3)
     for name, values, more in (
         ("white-a", 64 + light, {"exposure": 2.0}),
         ("white-a_std", 2 + light / 100, {}),

@@ -86,14 +86,26 @@ def counts(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> NDAr
 class Twin:
     """What the pixel pass should give, in float64 and without any cleverness."""
 
-    def __init__(self, raw: NDArray[Any], valid: NDArray[np.bool_], plan: PassPlan) -> None:
+    def __init__(
+        self,
+        raw: NDArray[Any],
+        valid: NDArray[np.bool_],
+        plan: PassPlan,
+        factors: NDArray[np.float32] | None = None,
+    ) -> None:
         lines, bands, samples = raw.shape
         none = np.zeros((bands, samples), bool)
         bad = none if plan.bad_pixels is None else plan.bad_pixels
         corr = plan.correction
         black = np.zeros(none.shape) if corr is None else corr.black.astype("f8")
         gain = np.ones(none.shape) if corr is None else corr.gain.astype("f8")
-        value = (raw.astype("f8") - black) * gain
+        counts, level = raw.astype("f8"), raw.astype("f8")
+        if factors is not None:
+            counts -= factors[1, :, None, None]
+            level -= np.rint(factors[1, :, None, None])  # counted in whole DN
+        value = (counts - black) * gain
+        if factors is not None:
+            value *= factors[0, :, None, None].astype("f8")
         self.filled = none.copy()
         for s in range(samples):
             good = np.flatnonzero(~bad[:, s] & np.isfinite(gain[:, s]))
@@ -107,7 +119,7 @@ class Twin:
         self.value = value
         seen = valid[:, None, None] & ~bad
         bright = seen & (raw >= plan.saturation_level)
-        dim = seen & (raw < black) if corr is not None else np.zeros(raw.shape, bool)
+        dim = seen & (level < black) if corr is not None else np.zeros(raw.shape, bool)
         self.saturated = bright.sum(axis=(1, 2))
         self.below_dark = dim.sum(axis=(1, 2))
         quality = np.zeros((lines, 6, samples), int)
@@ -137,6 +149,12 @@ def stored(value: NDArray[np.float64], kind: str) -> tuple[NDArray[Any], int]:
     low, high, unknown = {"int16": (-32767, 32767, -32768), "uint16": (0, 65534, 65535)}[kind]
     clipped = int(((scaled < low) | (scaled > high)).sum())
     return np.where(np.isnan(scaled), unknown, np.clip(scaled, low, high)), clipped
+
+
+def line_factors(rng: np.random.Generator, lines: int, size: float) -> NDArray[np.float32]:
+    """Scales and offsets, up to ``size`` of what is believed."""
+    scale = 2.0 ** rng.uniform(-size, size, lines)
+    return np.stack([scale, rng.uniform(-size, size, lines) * LEVEL / 16]).astype("f4")
 
 
 SHAPES = [(1, 1, 1), (7, 5, 13), (9, 33, 4), (12, 20, 131), (5, 300, 6)]
@@ -197,6 +215,79 @@ def test_the_pixel_pass_agrees_with_float64(
             assert np.abs(got - want).max() <= 1
             assert (got != want).mean() < 0.02
             assert abs(clipped - want_clipped) <= 1 + raw.size // 1000
+
+
+@pytest.mark.parametrize("size", [0.05, 1.0])
+@pytest.mark.parametrize("kind", ["int16", "uint16", "float32", None])
+def test_factors_of_lines_agree_with_float64(
+    make_backend: Make, kind: Any, size: float, rng: np.random.Generator
+) -> None:
+    for lines, bands, samples in SHAPES:
+        backend = make_backend()
+        plan = PassPlan(
+            bands=bands,
+            samples=samples,
+            dtype=np.dtype("u2"),
+            block_lines=lines + 2,
+            saturation_level=LEVEL,
+            correction=references(rng, bands, samples),
+            bad_pixels=rng.random((bands, samples)) < 0.1,
+            reflectance=kind,
+            preview_factor=4,
+            coarser=True,
+            factors=True,
+        )
+        raw = counts(rng, (lines, bands, samples), "u2")
+        valid = rng.random(lines) < 0.8
+        phase = int(rng.integers(0, 4))
+        factors = line_factors(rng, lines, size)
+        operation = backend.pixel_pass(plan)
+        backend.load(raw)
+        operation.start(valid, phase, factors)
+        out, clipped = operation.wait()
+        twin = Twin(raw, valid, plan, factors)
+        np.testing.assert_array_equal(out.saturated[:lines], twin.saturated)
+        np.testing.assert_array_equal(out.below_dark[:lines], twin.below_dark)
+        np.testing.assert_array_equal(out.quality[:lines], twin.quality)
+        numpy_pass = cpu_pass.NumpyPass(plan, pass_tables(plan), CpuBackend(1, "a test"))
+        assert clipped == numpy_pass.run(raw, valid, phase, factors)
+        if kind is not None:
+            plain = numpy_pass.outputs.reflectance[:lines]
+            np.testing.assert_array_equal(out.reflectance[:lines], plain)
+        expected = twin.sums(4, phase)
+        scale = 1e-6 * np.nanmax(np.abs(twin.value), initial=1) * 16
+        np.testing.assert_allclose(out.sums[: len(expected)], expected, rtol=1e-5, atol=scale)
+        if kind == "float32":
+            np.testing.assert_allclose(out.reflectance[:lines], twin.value, rtol=1e-5, atol=2e-6)
+        elif kind is not None:
+            want, _ = stored(twin.value, kind)
+            assert np.abs(out.reflectance[:lines].astype(int) - want).max() <= 1
+
+
+def test_a_scale_of_1_and_an_offset_of_0_change_no_bit(
+    backend: Backend, rng: np.random.Generator
+) -> None:
+    raw = counts(rng, (9, 30, 70), "u2")
+    found = []
+    for factors in (False, True):
+        plan = PassPlan(
+            bands=30,
+            samples=70,
+            dtype=raw.dtype,
+            block_lines=9,
+            saturation_level=LEVEL,
+            correction=references(np.random.default_rng(1), 30, 70),
+            bad_pixels=np.random.default_rng(2).random((30, 70)) < 0.1,
+            reflectance="float32",
+            factors=factors,
+        )
+        operation = backend.pixel_pass(plan)
+        backend.load(raw)
+        operation.start(np.ones(9, bool), 0, None)
+        out, _ = operation.wait()
+        found.append([out.reflectance.copy(), out.below_dark.copy(), out.quality.copy()])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_int16_is_exactly_what_the_formula_in_float32_gives(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench import extras
 from bench.data import Blocks, Recording
 from bench.kernels import COMPONENTS, feed, lines_per_s
 from bench.limits import in_threads
@@ -137,6 +138,8 @@ def rows(settings: Settings) -> Iterator[Row]:
                 yield _fused_row(device, recording, settings)
                 yield from _chain_rows(device, recording, blocks, settings)
                 yield from _pair_rows(recording, blocks, settings)
+            watched = Recording(geometry, settings.different_lines, watched=True)
+            yield from _extras_rows(watched, settings)
     finally:
         backend.close()
 
@@ -155,6 +158,7 @@ def missing() -> Iterator[Row]:
             at_most=at_most,
             note="no GPU here",
         )
+    yield from extras.missing(SECTION)
 
 
 def _copies(device: Any, blocks: Blocks) -> dict[str, Run]:
@@ -210,6 +214,33 @@ def _fused_row(device: Any, recording: Recording, settings: Settings) -> Row:
         ratio=ratio,
         required=0.75,
     )
+
+
+def _extras_rows(recording: Recording, settings: Settings) -> Iterator[Row]:
+    """Measure the kernel by itself with each of the extras, beside the correction alone."""
+    geometry = recording.geometry
+    lines = max(1, min(LARGE_BYTES, settings.buffer_bytes) // geometry.line_bytes)
+    kernels: dict[str, FusedKernel] = {}
+    with ExitStack() as stack:
+        for step, plan in extras.plans(recording, lines, backend="cuda"):
+            backend: Any = choose_backend("cuda")
+            stack.callback(backend.close)
+            kernels[step] = FusedKernel(backend, plan.pass_plan(), recording)
+        alone = kernels.pop(extras.CORRECTION)
+        for step, kernel in kernels.items():
+            rate, limit, ratio = compare(kernel, alone, settings.rounds)
+            yield Row(
+                section=SECTION,
+                step=step,
+                geometry=str(geometry),
+                block_mib=lines * geometry.line_bytes / 2**20,
+                rate=rate,
+                lines_per_s=lines_per_s(rate, geometry) / 2,
+                limit=extras.CORRECTION,
+                limit_rate=limit,
+                ratio=ratio,
+                required=extras.REQUIRED if step == extras.EXTRAS else None,
+            )
 
 
 class FusedKernel:

@@ -19,6 +19,7 @@ from drivers.sensor import Sensor
 from pipeline.config import CameraConfig
 from pipeline.engine import EnginePlan
 from pipeline.layout import PixelFormat
+from pipeline.line_factors import Watched, blind
 from pipeline.reflectance import Correction, correction
 from pipeline.slots import SlotRing
 from pipeline.stream.messages import MAX_MESSAGE
@@ -29,6 +30,8 @@ EXPOSURE_MS, WHITE_MS = 7.0, 4.0
 TEMPERATURE_C = 31.0
 #: Share of pixels in the bad-pixel map: the hottest ones.
 BAD_SHARE = 1e-3
+#: Columns that always see the panel, and that are masked, where a recording has them.
+WATCHED_COLUMNS = 16
 #: Different lines; more are copies of these.
 DIFFERENT_LINES = 256
 #: Lines of a block where the rig file does not say, as far as a message goes.
@@ -82,18 +85,30 @@ class Recording:
         References as a capture takes them, without their own noise.
     correction : Correction
     bad_pixels : ndarray of bool, (bands, samples)
+    watched : Watched
+        Columns that always see the same, where it was asked for.
+    panel : float
+        Reflectance of the white panel.
     saturation_level, bit_depth : int
     wavelength : ndarray of float64, (bands,)
         nm.
     """
 
-    def __init__(self, geometry: Geometry, lines: int = DIFFERENT_LINES) -> None:
+    def __init__(
+        self, geometry: Geometry, lines: int = DIFFERENT_LINES, *, watched: bool = False
+    ) -> None:
         self.geometry = geometry
         config = CameraConfig(
             driver="simulated",
             samples=geometry.samples,
             bands=geometry.bands,
             exposure_ms=EXPOSURE_MS,
+            panel_columns=WATCHED_COLUMNS if watched else 0,
+            masked_columns=WATCHED_COLUMNS if watched else 0,
+        )
+        self.watched = Watched(
+            panel_strip=(1, WATCHED_COLUMNS),
+            dark_columns=(geometry.samples - WATCHED_COLUMNS + 1, geometry.samples),
         )
         sensor = Sensor(config)
         self.saturation_level, self.bit_depth = sensor.saturation_level, sensor.bits
@@ -104,7 +119,8 @@ class Recording:
         self.black = self._mean(sensor, "dark")
         sensor.exposure_ms = WHITE_MS
         self.white, self.white_black = self._mean(sensor, "panel"), self._mean(sensor, "dark")
-        self.correction: Correction = correction(
+        self.panel = sensor.panel_reflectance
+        plain = correction(
             self.black,
             self.white,
             white_black=self.white_black,
@@ -112,6 +128,7 @@ class Recording:
             exposure=EXPOSURE_MS,
             white_exposure=WHITE_MS,
         )
+        self.correction: Correction = blind(plain, self.watched) if watched else plain
         limit = np.quantile(self.black, 1.0 - BAD_SHARE)
         self.bad_pixels: NDArray[np.bool_] = self.black > limit
 
@@ -128,9 +145,7 @@ class Recording:
             block_lines=block_lines,
             saturation_level=self.saturation_level,
             bit_depth=self.bit_depth,
-            correction=self.correction,
-            bad_pixels=self.bad_pixels,
-            **chosen,
+            **{"correction": self.correction, "bad_pixels": self.bad_pixels, **chosen},
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench import extras
 from bench.data import Blocks, Geometry, Recording, packed
 from bench.limits import Copy, Gemm, touched
 from bench.measure import Row, Run, Spread, alternate, compare, spread
@@ -94,6 +95,9 @@ def rows(settings: Settings) -> Iterator[Row]:
                 yield from limit_rows(blocks, into, settings)
                 yield from unpack_rows(recording, blocks, into, settings)
             yield from _chain_rows(recording, blocks, into, settings)
+        watched = Recording(geometry, settings.different_lines, watched=True)
+        with Blocks(watched, lines, settings.buffer_bytes) as blocks:
+            yield from extras.rows(settings, SECTION, watched, blocks)
 
 
 def limit_rows(blocks: Blocks, into: NDArray[np.uint8], settings: Settings) -> Iterator[Row]:
