@@ -13,8 +13,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 from pipeline.errors import SwathError
 
@@ -26,59 +27,67 @@ SIGNALS = tuple(
 class EndedError(KeyboardInterrupt):
     """A signal asked the process to end; whatever minds Ctrl-C minds it as well."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
+
+class Signals:
+    """Raises EndedError inside a ``with`` block at the first signal that asks to end.
+
+    Attributes
+    ----------
+    first : int
+        Number of that signal; 0 while none came.
+    """
+
+    def __init__(self) -> None:
+        self.first = 0
+        self._count = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            before = {number: signal.getsignal(number) for number in SIGNALS}
+            # what was ignored before (nohup, a job in the background) stays so
+            self._before = {n: how for n, how in before.items() if how is not signal.SIG_IGN}
+        for number in self._before:
+            signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, how in self._before.items():
+            signal.signal(number, how or signal.SIG_DFL)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count == 1:
+            self.first = number
+            raise EndedError
+        if self._count > 2:
+            os._exit(128 + number)
 
 
 def run(program: str, work: Callable[[], int]) -> int:
     """Do some work in the main thread; the exit status, with a sentence on stderr if it failed."""
+    signals = Signals()
     try:
-        with signals_raise():
+        with signals:
             status = work()
             sys.stdout.flush()
             return status
-    except KeyboardInterrupt as error:
-        number = error.number if isinstance(error, EndedError) else signal.SIGINT
-        text = (
-            "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
-        )
-        _say(f"{program}: {text}")
-        return 128 + number
+    except KeyboardInterrupt:
+        return _ended(program, signals.first or signal.SIGINT)
     except BrokenPipeError:
         # the reader (``| head``) has seen enough
         _forget_output()
         return 0
     except Exception as error:
+        if signals.first:  # something half made could not be put away
+            return _ended(program, signals.first)
         return _failure(program, error)
 
 
-@contextlib.contextmanager
-def signals_raise() -> Iterator[None]:
-    """Raise EndedError inside the block at the first signal that asks to end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came = 0
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        came += 1
-        if came == 1:
-            raise EndedError(number)
-        if came > 2:
-            os._exit(128 + number)
-
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    # what was ignored before (nohup, a job in the background) stays so
-    mine = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
-    for number in mine:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number in mine:
-            signal.signal(number, before[number] or signal.SIG_DFL)
+def _ended(program: str, number: int) -> int:
+    name = signal.Signals(number).name
+    _say(f"{program}: {'interrupted' if number == signal.SIGINT else f'ended by {name}'}")
+    return 128 + number
 
 
 def _failure(program: str, error: Exception) -> int:
