@@ -1,24 +1,29 @@
 """How a tool ends: each failure and each signal as one sentence and an exit status.
 
 0: all well; 1: failure at work; 2: bad input; 128 and the signal's number after a signal. The first
-SIGINT, SIGTERM or SIGHUP is raised in the main thread, so that what was begun is put away; a second
-is let pass, because ``timeout`` and terminals send more than one; a third ends the process at once.
-Knows the error tree only.
+SIGINT, SIGTERM or SIGHUP is raised in the main thread, so that what was begun is put away. One that
+comes soon after it is let pass, because ``timeout`` sends two; a later one is raised again, for
+an extension may have swallowed the first; the fourth ends the process at once. Knows the error
+tree only.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 from pipeline.errors import SwathError
 
+#: After so long a further signal is meant as one, s.
+AGAIN_S = 1.0
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
@@ -40,6 +45,7 @@ class Signals:
     def __init__(self) -> None:
         self.first = 0
         self._count = 0
+        self._raised_s = -math.inf
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -57,11 +63,12 @@ class Signals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
-        if self._count == 1:
-            self.first = number
-            raise EndedError
-        if self._count > 2:
+        if self._count > 3:
             os._exit(128 + number)
+        self.first = self.first or number
+        if time.monotonic() > self._raised_s + AGAIN_S:
+            self._raised_s = time.monotonic()
+            raise EndedError
 
 
 def run(program: str, work: Callable[[], int]) -> int:
@@ -71,7 +78,7 @@ def run(program: str, work: Callable[[], int]) -> int:
         with signals:
             status = work()
             sys.stdout.flush()
-            return status
+        return _ended(program, signals.first) if signals.first else status
     except KeyboardInterrupt:
         return _ended(program, signals.first or signal.SIGINT)
     except BrokenPipeError:

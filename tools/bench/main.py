@@ -10,6 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import ending
+
+# Loaded now, not when it is first used: while its extensions load, they swallow a signal.
+import numpy.random  # noqa: F401
 from arguments import file_to_write, folder, number
 
 from bench import cuda, genicam, kernels, latency, peers, scaling, streams, table

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import get_args
 
 import ending
+
+# Loaded now, not when it is first used: while its extensions load, they swallow a signal.
+import numpy.random  # noqa: F401
 from arguments import number
 
 from drivers.sensor import View
