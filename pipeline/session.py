@@ -96,16 +96,20 @@ class Session:
         self._cleanup: Callable[[], None] = lambda: None
         self._driver: DriverProcess | None = None
         self.endpoint = endpoint or rig.stream.endpoint
-        if endpoint is None:
-            if not self.endpoint:
-                self.endpoint, self._cleanup = private_endpoint()
-            self._driver = DriverProcess(rig_path, self.endpoint, overrides=overrides)
-        self.link = EngineLink(
-            self.endpoint,
-            curve=rig.stream.curve,
-            insecure=rig.stream.insecure,
-            timeout_s=rig.stream.timeout_s,
-        )
+        if endpoint is None and not self.endpoint:
+            self.endpoint, self._cleanup = private_endpoint()
+        try:
+            if endpoint is None:
+                self._driver = DriverProcess(rig_path, self.endpoint, overrides=overrides)
+            self.link = EngineLink(
+                self.endpoint,
+                curve=rig.stream.curve,
+                insecure=rig.stream.insecure,
+                timeout_s=rig.stream.timeout_s,
+            )
+        except BaseException:  # a signal may be raised here as well
+            self._cleanup()
+            raise
         self.ring: SlotRing | None = None
         self.epoch = 0
         self.block_lines = rig.stream.block_lines

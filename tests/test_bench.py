@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +31,7 @@ sys.path[:0] = [str(TOOLS), str(Path(__file__).parent / "compute" / "host_shim")
 
 import cupy_on_host  # noqa: E402
 from bench import bare_pipe, cuda, kernels, latency, live, main, peers, scaling, streams, table  # noqa: E402
+from bench import data as bench_data  # noqa: E402
 from bench.data import GEOMETRIES, Blocks, Geometry, Recording, packed  # noqa: E402
 from bench.measure import MIN_ROUNDS, Row, Spread, alternate, compare, spread  # noqa: E402
 from bench.settings import Settings  # noqa: E402
@@ -113,10 +117,20 @@ def test_the_table_in_a_pipe_is_markdown() -> None:
     assert found[3][-2:] == ["0.8", "short"]
     assert found[6] == ["chain", "", "", "no GPU here", "", "bus", "", "0.85", ""]
     assert table.TRIAL not in text
-    few = replace(ROW, rate=Spread(9.5, 9.5, 9.5, 2))
-    out = io.StringIO()
-    table.show([few], {}, out)
-    assert table.TRIAL in out.getvalue()
+
+
+def test_a_trial_says_so_before_its_table_and_behind_it() -> None:
+    few = replace(ROW, rate=Spread(9.5, 9.5, 9.5, 2), ratio=Spread(0.1, 0.1, 0.1, 2))
+    for quick in (False, True):
+        out = io.StringIO()
+        table.show([few], {"processor": "some"}, out, quick=quick)
+        before, _, behind = out.getvalue().partition("### CPU")
+        assert table.TRIAL in before
+        assert table.TRIAL in behind
+        head, _, row = (line for line in behind.splitlines() if line.startswith("|"))
+        assert "0.75" not in row, "what is not judged has nothing to reach"
+        assert ("ratio" in head, "0.100" in row) == (not quick, not quick)
+        assert ("at least" in head) is not quick
 
 
 def test_the_table_on_a_terminal_is_drawn() -> None:
@@ -171,12 +185,13 @@ def test_blocks_rotate_through_all_their_memory() -> None:
 @pytest.mark.parametrize("name", kernels.PACKED)
 def test_packed_lines_unpack_to_the_same_counts(name: str, rng: np.random.Generator) -> None:
     fmt = PIXEL_FORMATS[name]
-    lines = rng.integers(0, 4096, (3, 6, 8), np.uint16)
-    frames = packed(lines, fmt)
-    assert frames.shape == (3, fmt.packed_bytes(48))
-    for frame, line in zip(frames, lines, strict=True):
-        expected = line.reshape(-1) >> (12 - fmt.bits)
-        assert np.array_equal(unpack(frame, fmt, 48), expected)
+    for samples in (8, 3, 1):
+        lines = rng.integers(0, 4096, (3, 3, samples), np.uint16)
+        frames = packed(lines, fmt)
+        assert frames.shape == (3, fmt.packed_bytes(3 * samples))
+        for frame, line in zip(frames, lines, strict=True):
+            expected = line.reshape(-1) >> (12 - fmt.bits)
+            assert np.array_equal(unpack(frame, fmt, 3 * samples), expected)
 
 
 def test_rows_of_the_kernels(settings: Settings) -> None:
@@ -189,7 +204,22 @@ def test_rows_of_the_kernels(settings: Settings) -> None:
         assert row.met is None
         if row.unit == "GB/s":
             assert row.rate.median > 0
-    assert sum(row.step.startswith("unpacking") for row in rows) == 2 * len(kernels.PACKED)
+    assert sum(step.startswith("unpacking") for step in found) == 2 * len(kernels.PACKED)
+
+
+def test_tiny_lines_are_bounded_by_their_number(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = Geometry(3, 3)
+    assert tiny.lines(1 << 30) == bench_data.MOST_LINES
+    monkeypatch.setattr(bench_data, "MOST_LINES", 320)
+    small = replace(settings, geometries=(tiny,), stream_geometries=(tiny,), block_mib=None)
+    with Blocks(Recording(tiny, 5), 32, 1 << 30) as blocks:
+        assert len(blocks.raw) == 10
+    rows = list(streams.rows(replace(small, stream_bytes=3 << 30), link=True, disk=False))
+    assert all(row.rate is not None for row in rows)
+    without = [row for row in kernels.rows(small) if row.rate is None]
+    assert [row.note for row in without] == ["needs 16 bands"] * 2
 
 
 def test_rows_of_link_and_capture(settings: Settings) -> None:
@@ -328,13 +358,19 @@ def test_options_are_settled() -> None:
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        *(("--geometry", bad) for bad in ("wide", "0x5", "100000x100000", "1" * 5000 + "x1")),
-        *(("--threads", bad) for bad in ("0", "-1", "999", "two")),
+        *(
+            ("--geometry", bad)
+            for bad in ("wide", "0x5", "100000x100000", "1" * 5000 + "x1", "٣x٣")
+        ),
+        *(("--threads", bad) for bad in ("0", "-1", "999", "two", "٣")),
         *(("--rounds", bad) for bad in ("0", "-3", "1.5")),
         *(("--block-mib", bad) for bad in ("-1", "0", "nan", "1e9")),
         *(("--seconds", bad) for bad in ("0", "inf")),
         ("--trials", "0"),
         ("--folder", "/no such folder"),
+        ("--folder", "/proc"),
+        ("--scaling", "/no such folder/cost.svg"),
+        ("--scaling", "/"),
     ],
 )
 def test_a_wrong_option_is_told_with_what_is_allowed(
@@ -358,3 +394,34 @@ def test_it_runs_from_the_checkout(tmp_path: Path) -> None:
     assert told["options"]["geometry"] == ["320x64"]
     assert {row["section"] for row in told["rows"]} == {"limits", "CPU"}
     assert all(row["met"] is None for row in told["rows"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("section", ["link", "latency"])
+def test_a_bench_that_is_ended_says_so_and_leaves_nothing(
+    tmp_path: Path, section: str, number: int
+) -> None:
+    command = [sys.executable, str(TOOLS / "bench"), "--only", section, "--rounds", "1"]
+    bench = subprocess.Popen(
+        [*command, "--geometry", "64x24", "--folder", str(tmp_path)],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a job in the background ignores it, and hands that on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 30
+    while not any(tmp_path.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    ended = False
+    while not ended:  # again, as a user does: what loads an extension may swallow one
+        bench.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            _, said = bench.communicate(timeout=10)
+            ended = True
+    assert bench.returncode == 128 + number, said
+    assert said.splitlines()[-1].startswith("bench: ")
+    assert "Traceback" not in said
+    assert not list(tmp_path.iterdir())

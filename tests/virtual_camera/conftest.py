@@ -17,9 +17,9 @@ TOOLS = Path(__file__).resolve().parents[2] / "tools"
 sys.path[:0] = [str(TOOLS)]
 
 from virtual_camera.build import CannotBuildError, build  # noqa: E402
-from virtual_camera.command import environment  # noqa: E402
 from virtual_camera.consumer import Camera, camera  # noqa: E402
 from virtual_camera.playing import Playing  # noqa: E402
+from virtual_camera.settings import environment  # noqa: E402
 
 
 def _build() -> Path:

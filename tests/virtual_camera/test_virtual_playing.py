@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import zipfile
 
 import numpy as np
 import pytest
-from virtual_camera import command
-from virtual_camera.playing import playing, render
+from virtual_camera.playing import playing
+from virtual_camera.rendering import render
 
+from drivers.sensor import Sensor
 from drivers.simulated import SimulatedCamera
 from pipeline.config import CameraConfig, Rig
 from pipeline.container.envi import encode_envi, write_envi
-from pipeline.errors import ContainerError
+from pipeline.errors import ConfigError, ContainerError, StorageError
 
 FIELDS = {"bit depth": 12, "exposure": 3.0}
 
@@ -81,20 +85,66 @@ def test_the_simulated_cameras_scene_is_rendered_as_it_would_deliver_it(opened, 
     assert np.corrcoef(line.ravel(), cube[0].ravel())[0, 1] > 0.99
 
 
-def test_a_command_runs_with_the_camera_set_up(producer, tmp_path, rng, capfd, monkeypatch):
-    import sys
-
+@pytest.mark.parametrize(
+    ("was", "becomes", "said"),
+    [
+        ("lines = 5", "lines = 500", "bytes of data, 500 ×"),
+        ("lines = 5", "lines = 0", "lines: found 0"),
+        ("header offset = 0", "header offset = 99", "header offset 99 need"),
+        ("samples = 17", "samples = 70000", "samples: found 70000, the camera has 1 to 65536"),
+        *(
+            ("bit depth = 12", f"bit depth = {bad}", f"bit depth: found {bad}")
+            for bad in ("nan", "inf", "99", "0", "11.5", "-1", "many")
+        ),
+        *(
+            ("exposure = 3.0", f"exposure = {bad}", f"exposure: found {bad}")
+            for bad in ("nan", "inf", "1e+300", "-1", "long")
+        ),
+    ],
+)
+def test_a_header_that_promises_what_is_not_there_is_refused(tmp_path, rng, was, becomes, said):
     header = write_envi(tmp_path, "cube", recorded(rng), FIELDS)
-    monkeypatch.setattr(command, "build", lambda *_: producer)
-    code = "import os; print(os.environ['SWATH_VIRTUAL_SET']); raise SystemExit(7)"
-    arguments = ["play", str(header), "--set", "Gain=3", "--", sys.executable, "-c", code]
-    assert command.main(arguments) == 7
-    told = capfd.readouterr().out
-    assert f"SceneFile={tmp_path / 'cube.envi'};" in told
-    assert told.strip().endswith("Gain=3")
-    assert command.main(["play", str(header)]) == 0
-    assert "export GENICAM_GENTL64_PATH=" in capfd.readouterr().out
-    assert command.main(["play", str(tmp_path / "none.hdr")]) == 1
+    text = header.read_text()
+    assert was in text
+    header.write_text(text.replace(was, becomes))
+    with pytest.raises(ContainerError, match=rf"cube.*{re.escape(said)}"):
+        playing(header)
+
+
+def test_a_container_that_promises_what_is_not_there_is_refused(tmp_path, rng):
+    header, data = encode_envi(recorded(rng), FIELDS)
+    with zipfile.ZipFile(tmp_path / "a.hsi", "w") as file:
+        file.writestr("data.hdr", header.replace(b"lines = 5", b"lines = 6"))
+        file.writestr("data.envi", data)
+    with pytest.raises(ContainerError, match=r"a\.hsi.*bytes of data, 6 ×"):
+        playing(tmp_path / "a.hsi")
+
+
+def test_a_panel_is_rendered_as_a_white_is_taken(tmp_path):
+    config = CameraConfig(driver="simulated", bands=20, samples=32, exposure_ms=2.5)
+    scene, white, dark = (
+        np.fromfile(render(tmp_path / f"{view}.raw", config, 5, view).file, np.uint16).mean()
+        for view in ("scene", "panel", "dark")
+    )
+    assert dark < scene < white
+
+
+def test_a_file_that_cannot_be_rendered_leaves_nothing_behind(tmp_path, monkeypatch):
+    config = CameraConfig(driver="simulated", bands=20, samples=32)
+    (tmp_path / "folder.raw").mkdir()
+    for name in ("scene.hdr", "scene.hsi", "folder.raw", "none/scene.raw"):
+        with pytest.raises(ConfigError, match=r"found|no folder"):
+            render(tmp_path / name, config, 2)
+    with pytest.raises(StorageError, match=r"scene\.raw: .* GB are free"):
+        render(tmp_path / "scene.raw", config, 10**15)
+
+    def full(self, *args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Sensor, "expose", full)
+    with pytest.raises(StorageError, match=r"scene\.raw: cannot be written \(No space left"):
+        render(tmp_path / "scene.raw", config, 2)
+    assert [file.name for file in tmp_path.iterdir()] == ["folder.raw"]
 
 
 def test_the_measuring_tool_prints_a_rate(producer, settings):

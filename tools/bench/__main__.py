@@ -9,7 +9,8 @@
     python tools/bench --open-loop        60 s from a camera that does not wait, ten times
     python tools/bench --genicam          the same from the virtual GenICam camera, and its limit
 
-Exit status 0 when everything was measured, whatever it came to; 1 when something failed.
+Exit status 0 when everything was measured, whatever it came to; 1 when something failed; 2 for a
+wrong option.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ if __name__ == "__main__":
     # some rows start processes of their own
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    from bench.main import main
-
+    try:
+        from bench.main import main
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     raise SystemExit(main())

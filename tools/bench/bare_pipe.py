@@ -76,7 +76,8 @@ def run(kind: str, message_bytes: int, total_bytes: int, folder: str | Path | No
     with tempfile.TemporaryDirectory(prefix="bare-") as scratch:
         command = [sys.executable, __file__, kind, "--send", f"{scratch}/pipe"]
         command += ["--message-bytes", str(message_bytes), "--count", str(count)]
-        sender = subprocess.Popen(command)
+        # a session of its own: Ctrl-C is for this process, which then ends it
+        sender = subprocess.Popen(command, start_new_session=True)
         try:
             seconds = _receive(kind, f"{scratch}/pipe", message_bytes, count, folder)
             if sender.wait(SILENT_MS / 1000):

@@ -34,6 +34,8 @@ BAD_SHARE = 1e-3
 WATCHED_COLUMNS = 16
 #: Different lines; more are copies of these.
 DIFFERENT_LINES = 256
+#: No more lines than this are made or moved at a time: of tiny ones, some GB would take for ever.
+MOST_LINES = 100_000
 #: Lines of a block where the rig file does not say, as far as a message goes.
 BLOCK_LINES = 32
 
@@ -57,6 +59,10 @@ class Geometry:
     def line_bytes(self) -> int:
         """Of a line."""
         return 2 * self.pixels
+
+    def lines(self, nbytes: int) -> int:
+        """Lines that make so many bytes, ``MOST_LINES`` at most."""
+        return min(MOST_LINES, nbytes // self.line_bytes)
 
     def block_lines(self, block_mib: float | None) -> int:
         """Lines of a block of at most so many MiB; a capture's own choice where None.
@@ -157,7 +163,7 @@ class Blocks:
     recording : Recording
     block_lines : int
     total_bytes : int
-        At least so much memory altogether, two blocks at the least.
+        At least so much memory altogether, as far as ``MOST_LINES`` go; two blocks at the least.
 
     Attributes
     ----------
@@ -170,7 +176,7 @@ class Blocks:
         geometry = recording.geometry
         shape = (block_lines, geometry.bands, geometry.samples)
         size = block_lines * geometry.line_bytes
-        count = max(2, -(-total_bytes // size))
+        count = max(2, min(-(-total_bytes // size), -(-MOST_LINES // block_lines)))
         self.ring = SlotRing(count, size, populate=True)
         self.block_lines = block_lines
         self.raw: list[NDArray[np.uint16]] = []
@@ -206,10 +212,11 @@ class Blocks:
 def packed(lines: NDArray[np.uint16], fmt: PixelFormat) -> NDArray[np.uint8]:
     """Pack lines as a camera does, each by itself: (n, bytes of a line).
 
-    ``lines`` hold 12 significant bits; the lowest are dropped where the format has fewer. The
-    pixels of a line must fill whole groups of bytes.
+    ``lines`` hold 12 significant bits; the lowest are dropped where the format has fewer.
     """
     counts = (lines.reshape(len(lines), -1) >> (12 - fmt.bits)).astype(np.uint16)
+    pixels = counts.shape[1]
+    counts = np.pad(counts, ((0, 0), (0, -pixels % 4)))  # whole groups of bytes
     if fmt.packing == "gige":
         low = fmt.bits - 8
         one, two = counts[:, 0::2], counts[:, 1::2]
@@ -228,4 +235,5 @@ def packed(lines: NDArray[np.uint16], fmt: PixelFormat) -> NDArray[np.uint8]:
             d >> 2,
         ]
     stacked = np.stack(parts, axis=-1).astype(np.uint8)
-    return np.ascontiguousarray(stacked.reshape(len(lines), -1))
+    whole = stacked.reshape(len(lines), -1)
+    return np.ascontiguousarray(whole[:, : fmt.packed_bytes(pixels)])

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from virtual_camera.build import CannotBuildError, build
-from virtual_camera.command import environment
 from virtual_camera.measure import measure
+from virtual_camera.settings import environment
 
 from bench import live
 from bench.data import WHITE_MS, Geometry, Recording

@@ -25,6 +25,9 @@ from pipeline.layout import PIXEL_FORMATS
 
 SECTION = "CPU"
 COMPONENTS = 16
+PCA_ALONE = f"counts and {COMPONENTS} components only"
+#: What unpacking is judged by.
+ALL_CORES = "memcpy of all threads"
 PACKED = ("Mono12p", "Mono10p", "Mono12Packed")
 
 #: What is armed, and what part of memcpy it must reach.
@@ -123,7 +126,11 @@ def _chain_rows(
     recording: Recording, blocks: Blocks, into: NDArray[np.uint8], settings: Settings
 ) -> Iterator[Row]:
     copy = Copy(blocks.raw, into, settings.threads)
+    few = recording.geometry.bands < COMPONENTS
     for step, chosen, required in CHAINS:
+        if few and "pca" in chosen:
+            yield _too_few_bands(step, recording.geometry)
+            continue
         plan = recording.plan(blocks.block_lines, threads=settings.threads, backend="cpu", **chosen)
         with make_engine(plan) as engine:
             subject, limit, ratio = compare(chain_run(engine, blocks), copy, settings.rounds)
@@ -139,7 +146,16 @@ def _chain_rows(
             ratio=ratio,
             required=required,
         )
-    yield _pca_row(recording, blocks, settings)
+    yield (
+        _too_few_bands(PCA_ALONE, recording.geometry)
+        if few
+        else _pca_row(recording, blocks, settings)
+    )
+
+
+def _too_few_bands(step: str, geometry: Geometry) -> Row:
+    note = f"needs {COMPONENTS} bands"
+    return Row(section=SECTION, step=step, geometry=str(geometry), note=note)
 
 
 def lines_per_s(rate: Spread, geometry: Geometry) -> float:
@@ -177,7 +193,7 @@ def _pca_row(recording: Recording, blocks: Blocks, settings: Settings) -> Row:
         subject, limit, ratio = compare(run, Gemm(settings.threads), settings.rounds)
     return Row(
         section=SECTION,
-        step=f"counts and {COMPONENTS} components only",
+        step=PCA_ALONE,
         geometry=str(geometry),
         block_mib=blocks.mib,
         unit="GFLOP/s",
@@ -194,8 +210,8 @@ def unpack_rows(
     """Measure unpacking frames of one line into rotating memory, by one thread."""
     pixels = recording.geometry.pixels
     copies = {
-        "memcpy": Copy(blocks.raw, into, settings.threads),
-        "memcpy, one thread": Copy(blocks.raw, into, 1),
+        ALL_CORES: Copy(blocks.raw, into, settings.threads),
+        "memcpy of one thread": Copy(blocks.raw, into, 1),
     }
     count = blocks.nbytes // (2 * pixels)
     out = into[: count * 2 * pixels].view(np.uint16).reshape(count, pixels)
@@ -217,12 +233,12 @@ def unpack_rows(
         for limit, other in zip(copies, others, strict=True):
             yield Row(
                 section=SECTION,
-                step=f"unpacking {name}, one core, bytes out",
+                step=f"unpacking {name}, one core, bytes out, beside {limit}",
                 geometry=str(recording.geometry),
                 rate=rate,
                 lines_per_s=lines_per_s(rate, recording.geometry),
                 limit=limit,
                 limit_rate=spread(other),
                 ratio=spread([a / b for a, b in zip(own, other, strict=True)]),
-                required=0.6 if limit == "memcpy" else None,
+                required=0.6 if limit == ALL_CORES else None,
             )

@@ -211,8 +211,12 @@ def record(setup: Setup, folder: str | Path | None = None, source: Source | None
         When the capture cannot be armed.
     """
     watch = Watch()
-    endpoint, cleanup = private_endpoint()
-    with tempfile.TemporaryDirectory(prefix="swath-live-", dir=folder) as name:
+    with (
+        tempfile.TemporaryDirectory(prefix="swath-live-", dir=folder) as name,
+        contextlib.ExitStack() as stack,
+    ):
+        endpoint, cleanup = private_endpoint()
+        stack.callback(cleanup)
         path = Path(name) / "live.toml"
         source = source or simulated(setup)
         values = asdict(setup) | {"camera": source.camera, "white": source.white}
@@ -220,7 +224,9 @@ def record(setup: Setup, folder: str | Path | None = None, source: Source | None
         path.write_text(RIG.format(**values, exposure_ms=round(setup.exposure_ms, 3)))
         seen = Path(name) / "strips.json"
         reader = subprocess.Popen(
-            [sys.executable, __file__, "--subscribe", endpoint, str(seen)], stdin=subprocess.PIPE
+            [sys.executable, __file__, "--subscribe", endpoint, str(seen)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for this process, which then closes its input
         )
         try:
             watch.names[reader.pid] = "subscriber"
@@ -232,7 +238,6 @@ def record(setup: Setup, folder: str | Path | None = None, source: Source | None
             assert reader.stdin is not None
             reader.stdin.close()
             reader.wait(timeout=30.0)
-            cleanup()
         strips = json.loads(seen.read_text())
         return judge(setup, result, strips, watch, first_id=source.first_id)
 
@@ -362,7 +367,8 @@ def subscribe(endpoint: str, out: Path) -> int:
                     "missed": strip.missed,
                 }
             )
-    out.write_text(json.dumps(strips))
+    with contextlib.suppress(FileNotFoundError):  # whoever asked was ended, and has put it away
+        out.write_text(json.dumps(strips))
     return 0
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import ending
+
+# Loaded now, not when it is first used: while its extensions load, they swallow a signal.
+import numpy.random  # noqa: F401
+from arguments import file_to_write, folder, number
 
 from bench import cuda, genicam, kernels, latency, peers, scaling, streams, table
 from bench.data import GEOMETRIES, Geometry
@@ -29,6 +34,11 @@ PLOT = ROOT / "docs" / "images" / "cost.svg"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the options ask for; give the exit status."""
     args = parser().parse_args(arguments)
+    return ending.run("bench", lambda: bench(args))
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Measure and print; 1 when something failed, with what was measured until then."""
     settings = settled(args)
     asked = args.peers or args.scaling or args.open_loop or args.genicam
     chosen = args.only or (() if asked else SECTIONS)
@@ -46,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = {k: _plain(v) for k, v in vars(args).items() if v not in (None, False)}
         print(table.as_json(rows, machine, options))
     else:
-        table.show(rows, machine, sys.stdout)
+        table.show(rows, machine, sys.stdout, args.quick)
     return status
 
 
@@ -100,37 +110,13 @@ def settled(args: argparse.Namespace) -> Settings:
 
 def geometry(text: str) -> Geometry:
     """Read ``1024x448``: samples × bands."""
-    found = re.fullmatch(r"(\d{1,6})[x×](\d{1,6})", text)
+    found = re.fullmatch(r"([0-9]{1,6})[x×]([0-9]{1,6})", text)
     shape = Geometry(int(found[1]), int(found[2])) if found else None
     if shape is None or not 0 < shape.line_bytes <= MAX_MESSAGE:
         raise argparse.ArgumentTypeError(
             f"found {text!r}, allowed is SAMPLESxBANDS, of up to {MAX_MESSAGE >> 20} MiB a line"
         )
     return shape
-
-
-def number(
-    kind: type[int] | type[float], least: float, most: float
-) -> Callable[[str], int | float]:
-    """Make what reads a number between two limits."""
-
-    def read(text: str) -> int | float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"found {text!r}, allowed are {least:g} to {most:g}")
-        return value
-
-    return read
-
-
-def folder(text: str) -> str:
-    """Take the name of a folder that is there."""
-    if not Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"found {text!r}, which is no folder")
-    return text
 
 
 def parser() -> argparse.ArgumentParser:
@@ -158,13 +144,13 @@ def parser() -> argparse.ArgumentParser:
         help="size of a block (a capture's own choice)",
     )
     made.add_argument(
-        "--threads", type=number(int, 1, 64), help="of engine and copies (one for each core)"
+        "--threads", type=number(int, 1, 64), help="threads of engine and copies (one a core)"
     )
     made.add_argument(
         "--rounds",
         type=number(int, 1, 1000),
         default=MIN_ROUNDS,
-        help=f"of each pair ({MIN_ROUNDS}); fewer: a trial",
+        help=f"how often subject and limit take turns ({MIN_ROUNDS}); fewer: a trial",
     )
     made.add_argument(
         "--folder", type=folder, help="where files are written (the system's for temporary ones)"
@@ -174,6 +160,7 @@ def parser() -> argparse.ArgumentParser:
         "--scaling",
         nargs="?",
         const=str(PLOT),
+        type=file_to_write,
         metavar="SVG",
         help="how cost grows, with a plot (docs/images/cost.svg)",
     )
@@ -189,16 +176,24 @@ def parser() -> argparse.ArgumentParser:
         "--rate-seconds",
         type=number(float, 0.1, 3600),
         default=genicam.RATE_SECONDS,
-        help="of each capture that looks for the largest rate",
+        metavar="SECONDS",
+        help="how long each capture takes with which --genicam looks for the largest rate "
+        f"({genicam.RATE_SECONDS:g})",
     )
     made.add_argument(
-        "--trials", type=number(int, 1, 1000), default=latency.OPEN_LOOP_TRIALS, help="of them"
+        "--trials",
+        type=number(int, 1, 1000),
+        default=latency.OPEN_LOOP_TRIALS,
+        metavar="COUNT",
+        help="how many captures --open-loop and --genicam make one after the other "
+        f"({latency.OPEN_LOOP_TRIALS}); fewer: a trial",
     )
     made.add_argument(
         "--seconds",
         type=number(float, 0.1, 86400),
         default=latency.OPEN_LOOP_SECONDS,
-        help="of each trial",
+        help="how long each capture of --open-loop and --genicam takes "
+        f"({latency.OPEN_LOOP_SECONDS:g}); shorter: a trial",
     )
     return made
 

@@ -58,7 +58,7 @@ class Source:
         recording = Recording(geometry, settings.different_lines)
         self.geometry = geometry
         wanted = min(SOURCE_BYTES, settings.stream_bytes, settings.file_bytes)
-        lines = max(1, wanted // geometry.line_bytes)
+        lines = max(1, geometry.lines(wanted))
         self.block_lines = geometry.block_lines(settings.block_mib)
         cube = np.take(recording.lines, np.arange(lines) % len(recording.lines), axis=0)
         fields = {
@@ -75,7 +75,7 @@ class Source:
         ):
             write_envi(folder, name, mean.T[None], {"exposure": exposure})
         write_envi(folder, "bad", recording.bad_pixels.T[None].astype(np.uint8))
-        most = max(settings.stream_bytes, settings.file_bytes) // geometry.line_bytes
+        most = geometry.lines(max(settings.stream_bytes, settings.file_bytes))
         self.rig = folder / "rig.toml"
         self.rig.write_text(
             f'[camera]\ndriver = "replay"\nfile = "source.hdr"\nrate = "max"\n'
@@ -119,7 +119,7 @@ def rows(settings: Settings, *, link: bool, disk: bool) -> Iterator[Row]:
 
 def _link_rows(made: Source, settings: Settings) -> Iterator[Row]:
     """Measure drive → process: every block received, acknowledged and forgotten."""
-    lines = max(2 * made.block_lines, settings.stream_bytes // made.geometry.line_bytes)
+    lines = max(2 * made.block_lines, made.geometry.lines(settings.stream_bytes))
 
     def limit() -> float:
         return bare_pipe.run("pipe", made.block_bytes, lines * made.geometry.line_bytes)
@@ -188,7 +188,8 @@ def _writes_row(made: Source, settings: Settings) -> Row:
     """Measure the sink's write calls by themselves."""
     recording = Recording(made.geometry, min(settings.different_lines, 64))
     with Blocks(recording, made.block_lines, settings.buffer_bytes) as blocks:
-        run = Writes(blocks.raw, settings.file_bytes, settings.folder)
+        total = made.geometry.lines(settings.file_bytes) * made.geometry.line_bytes
+        run = Writes(blocks.raw, total, settings.folder)
         run()
         rate = spread([run() for _ in range(settings.long_rounds)])
     return Row(section="limits", step="the sink's write calls alone", rate=rate)
@@ -196,7 +197,7 @@ def _writes_row(made: Source, settings: Settings) -> Row:
 
 def _capture_rows(made: Source, settings: Settings) -> Iterator[Row]:
     """Measure whole captures in turn with the bare pipe-to-file."""
-    lines = max(2 * made.block_lines, settings.file_bytes // made.geometry.line_bytes)
+    lines = max(2 * made.block_lines, made.geometry.lines(settings.file_bytes))
     total = lines * made.geometry.line_bytes
 
     def bare() -> float:

@@ -17,6 +17,8 @@ LEGEND = (
     "Medians of rounds in which subject and limit take turns; quartiles in parentheses. line: "
     "samples × bands. GB/s of raw input (uint16), lines/s of the same."
 )
+#: Columns that say whether something is fast enough.
+JUDGEMENT = frozenset({"ratio", "at least", ""})
 TRIAL = f"Fewer than {MIN_ROUNDS} rounds: a trial, nothing is judged."
 
 
@@ -59,8 +61,8 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def required(row: Row) -> str:
-    """Write what the row must reach."""
-    if row.required is None:
+    """Write what the row must reach; nothing where it is not judged, having too few rounds."""
+    if row.required is None or (row.rate is not None and row.met is None):
         return ""
     text = f"{row.required:g}"
     if not row.limit and row.unit:
@@ -73,19 +75,26 @@ def mark(row: Row) -> str:
     return {True: "ok", False: "short", None: ""}[row.met]
 
 
-def markdown(rows: Iterable[Row]) -> str:
+def columns(quick: bool) -> tuple[int, ...]:
+    """Give the columns that are shown: of a quick trial, none that judges."""
+    return tuple(i for i, name in enumerate(COLUMNS) if not quick or name not in JUDGEMENT)
+
+
+def markdown(rows: Iterable[Row], quick: bool = False) -> str:
     """Write a Markdown table, aligned so that it can be read as it is."""
-    lines = [COLUMNS, *map(cells, rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
+    shown = columns(quick)
+    names = tuple(COLUMNS[i] for i in shown)
+    lines = [names, *(tuple(cells(row)[i] for i in shown) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
     rule = tuple(
         "-" * (width - 1) + ":" if name in FIGURES else "-" * max(width, 3)
-        for name, width in zip(COLUMNS, widths, strict=True)
+        for name, width in zip(names, widths, strict=True)
     )
     out = []
     for number, line in enumerate([lines[0], rule, *lines[1:]]):
         padded = [
             text.rjust(width) if name in FIGURES and number != 1 else text.ljust(width)
-            for name, text, width in zip(COLUMNS, line, widths, strict=True)
+            for name, text, width in zip(names, line, widths, strict=True)
         ]
         out.append("| " + " | ".join(padded) + " |")
     return "\n".join(out)
@@ -99,27 +108,33 @@ def sections(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def show(rows: Sequence[Row], machine: Mapping[str, Any], file: IO[str]) -> None:
-    """Print everything: drawn on a terminal, else Markdown."""
+def show(
+    rows: Sequence[Row], machine: Mapping[str, Any], file: IO[str], quick: bool = False
+) -> None:
+    """Print everything: drawn on a terminal, else Markdown; ``quick``: nothing that judges."""
     trial = any(row.rate is not None and row.rate.count < MIN_ROUNDS for row in rows)
     head = [" · ".join(f"{name} {value}" for name, value in machine.items() if value)]
-    tail = [LEGEND, TRIAL] if trial else [LEGEND]
+    tail = [LEGEND]
+    if trial:
+        head.append(TRIAL)
+        tail.append(TRIAL)
     if not file.isatty():
-        parts = [f"### {name}\n\n{markdown(some)}" for name, some in sections(rows).items()]
+        parts = [f"### {name}\n\n{markdown(some, quick)}" for name, some in sections(rows).items()]
         print("\n\n".join([*head, *parts, *tail]), file=file)
         return
     from rich.console import Console
     from rich.table import Table
 
     console = Console(file=file)
-    console.print(*head, style="dim", markup=False, highlight=False)
+    console.print(*head, sep="\n", style="dim", markup=False, highlight=False)
     styles = {"ok": "green", "short": "bold red", "": None}
     for name, some in sections(rows).items():
         table = Table(title=name, title_justify="left", title_style="bold", box=None)
-        for column in COLUMNS:
-            table.add_column(column, justify="right" if column in FIGURES else "left")
+        for i in columns(quick):
+            table.add_column(COLUMNS[i], justify="right" if COLUMNS[i] in FIGURES else "left")
         for row in some:
-            table.add_row(*cells(row), style=styles[mark(row)] if mark(row) == "short" else None)
+            shown = [cells(row)[i] for i in columns(quick)]
+            table.add_row(*shown, style=styles[mark(row)] if mark(row) == "short" else None)
         console.print(table)
     console.print(*tail, sep="\n", style="dim", markup=False, highlight=False)
 

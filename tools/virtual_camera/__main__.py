@@ -6,7 +6,8 @@
     python tools/virtual_camera play FILE -- COMMAND   run COMMAND with it
     python tools/virtual_camera measure [FILE]         how fast a bare consumer gets frames
 
-docs/virtual-camera.md describes the cameras.
+docs/virtual-camera.md describes the cameras. Exit status 0: all well; 1: failure at work; 2: bad
+input; with ``-- COMMAND`` that of the command.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 if __name__ == "__main__":
     sys.path[:1] = [str(ROOT), str(ROOT / "tools")]
-    from virtual_camera.command import main
-
+    try:
+        from virtual_camera.command import main
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     raise SystemExit(main())

@@ -28,11 +28,11 @@ _XML = "{http://www.genicam.org/GenApi/Version_1_1}"
 
 
 class GenTLError(RuntimeError):
-    """A GenTL function failed; ``code`` is its GC_ERROR."""
+    """A GenTL function failed; ``code`` is its GC_ERROR, ``text`` what the producer says to it."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(f"{code}: {text}")
-        self.code = code
+        self.code, self.text = code, text
 
 
 class Library:
@@ -141,6 +141,16 @@ class Camera:
         """Write a register."""
         length = c.c_size_t(len(data))
         self.library.GCWritePort(self.port, c.c_uint64(address), data, c.byref(length))
+
+    def features(self) -> list[str]:
+        """Name every feature, in the order of the categories that they stand in."""
+        listed = [
+            feature.text or ""
+            for node in self.nodes.values()
+            if node.tag == f"{_XML}Category"
+            for feature in node.findall(f"{_XML}pFeature")
+        ]
+        return [name for name in listed if self.nodes[name].tag != f"{_XML}Category"]
 
     def _register(self, name: str, suffix: str = "") -> tuple[str, int, int]:
         node = self.nodes[name]

@@ -1,21 +1,19 @@
-"""What the virtual camera plays: a recording described by its header, or a rendered scene."""
+"""What the virtual camera plays: a recording, described by its header."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from drivers.sensor import Sensor
-from pipeline.config import CameraConfig
-from pipeline.container.envi import find_data, structured
+from pipeline.container.envi import find_data
+from pipeline.container.header import Header
 from pipeline.container.reader import open_container
-from pipeline.errors import ContainerError
+from pipeline.errors import ContainerError, HeaderError
 
-#: The stream of noise that the simulated camera uses in scans.
-_SCAN = 3 << 32
+#: Rows and columns that the camera's sensor can have.
+LARGEST_SIDE = 1 << 16
+#: Exposures that the camera can be set to, ms.
+EXPOSURES_MS = (0.001, 10_000.0)
 
 
 @dataclass(frozen=True)
@@ -70,21 +68,40 @@ def playing(path: Path) -> Playing:
     Raises
     ------
     ContainerError
-        When the camera cannot play it: compressed, or not of unsigned 8- or 16-bit counts.
+        When the camera cannot play it: compressed, not of unsigned 8- or 16-bit counts, shorter
+        than its header says, or with a bit depth or an exposure that no camera has.
     """
     with open_container(path) as container:
         header, offset = container.header, container.data_offset
         if offset is None:
             raise ContainerError(f"{path}: compressed pixels cannot be played; swath export first")
-        dtype = header.dtype
+        try:
+            dtype = header.dtype
+            sides = {"bands": header.bands, "samples": header.samples}
+        except HeaderError as error:
+            raise HeaderError(f"{path}: {error}") from None
         if dtype.kind != "u" or dtype.itemsize > 2 or dtype.newbyteorder("<") != dtype:
             raise ContainerError(
                 f"{path}: found data type {dtype}, allowed are uint8 and little-endian uint16"
             )
-        bits = header.number("bit depth") or 8 * dtype.itemsize
+        for name, found in sides.items():
+            if not 1 <= found <= LARGEST_SIDE:
+                raise ContainerError(
+                    f"{path}: {name}: found {found}, the camera has 1 to {LARGEST_SIDE}"
+                )
+        _ = container.raw  # refuses data that are not all there
+        bits = _number(header, "bit depth", path, "whole numbers from 1 to 16")
+        if bits is None:
+            bits = 8 * dtype.itemsize
+        elif not (1 <= bits <= 16 and bits == int(bits)):
+            raise _refused(path, "bit depth", bits, "whole numbers from 1 to 16")
         # An 8-bit file holds one byte a count whatever its bit depth says, and the other way round.
         bits = min(8, int(bits)) if dtype.itemsize == 1 else max(9, int(bits))
-        exposure_ms = header.number("exposure")
+        low, high = EXPOSURES_MS
+        allowed = f"{low:g} to {high:g} ms"
+        exposure_ms = _number(header, "exposure", path, allowed)
+        if exposure_ms and not low <= exposure_ms <= high:
+            raise _refused(path, "exposure", exposure_ms, allowed)
         file = container.path
         if file.suffix.casefold() == ".hdr":
             file = find_data(file)
@@ -102,39 +119,13 @@ def playing(path: Path) -> Playing:
         )
 
 
-def render(path: Path, camera: CameraConfig, lines: int) -> Playing:
-    """Render the simulated camera's scene, noise and all, to a raw file with an ENVI header.
+def _number(header: Header, name: str, path: Path, allowed: str) -> float | None:
+    """Give a field that is one number, or None where there is no such field."""
+    found = header.number(name)
+    if found is None and name in header:
+        raise _refused(path, name, header[name], allowed)
+    return found
 
-    Parameters
-    ----------
-    path : Path
-        Of the data file; the header gets ``.hdr`` beside it.
-    camera : CameraConfig
-        Bands, samples, bit depth, seed and exposure of the simulated camera.
-    lines : int
-        How many of the scene's lines.
-    """
-    sensor = Sensor(camera)
-    shape = (sensor.bands, sensor.samples)
-    line: NDArray[np.generic] = np.empty(shape, sensor.format.dtype)
-    with path.open("wb") as file:
-        for i in range(lines):
-            sensor.expose(line, "scene", i, 31.0, _SCAN, i)
-            file.write(line.tobytes())
-    fields = {
-        "bit depth": sensor.bits,
-        "exposure": sensor.exposure_ms,
-        "wavelength": sensor.axis.wavelength.tolist(),
-    }
-    header = structured(fields, (lines, sensor.samples, sensor.bands), line.dtype)
-    path.with_suffix(".hdr").write_bytes(header.encode())
-    return Playing(
-        file=path,
-        offset=0,
-        lines=lines,
-        bands=sensor.bands,
-        samples=sensor.samples,
-        bits=sensor.bits,
-        exposure_us=1000.0 * sensor.exposure_ms,
-        black=float((sensor.saturation_level + 1) // 64),
-    )
+
+def _refused(path: Path, name: str, found: object, allowed: str) -> ContainerError:
+    return ContainerError(f"{path}: {name}: found {found}, allowed are {allowed}")
