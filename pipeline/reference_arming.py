@@ -58,7 +58,14 @@ def arm_references(
             # The dark that a white is looked at with was taken a moment ago.
             dark = found["black"] if config.black == "take" else None
             found[kind] = take(
-                session, info, kind, config.lines, bus, flip=rig.camera.flip, dark=dark
+                session,
+                info,
+                kind,
+                config.lines,
+                bus,
+                flip=rig.camera.flip,
+                dark=dark,
+                warn=warn if config.on_mismatch == "warn" else None,
             )
             choices[kind] = ["taken before the scan"]
         elif where:
@@ -132,6 +139,7 @@ def take(
     *,
     flip: Sequence[str] = (),
     dark: Reference | None = None,
+    warn: Warn | None = None,
 ) -> Reference:
     """Take one reference from the camera, and refuse it where it is none.
 
@@ -148,6 +156,8 @@ def take(
         ``[camera] flip`` of the rig file.
     dark : Reference, optional
         That a white is compared with.
+    warn : callable, optional
+        Receives what is wrong with it instead of a refusal.
 
     Raises
     ------
@@ -157,7 +167,7 @@ def take(
         When the camera fails.
     """
     reference, saturated = take_unseen(session, info, kind, lines, bus, flip=flip)
-    refuse_faulty(reference, info.saturation_level, dark, saturated)
+    refuse_faulty(reference, info.saturation_level, dark, saturated, warn)
     return reference
 
 

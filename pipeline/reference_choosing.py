@@ -46,9 +46,9 @@ class Judged:
         A white's own dark.
     placement : Placement or None
         Where the scan's pixels lie in it; None where they do not.
-    never : tuple of str
+    never : tuple of Misfit
         Why it cannot serve, whatever the rig file says.
-    against : tuple of str
+    against : tuple of Misfit
         Why it should not: refused or warned about as the rig file says.
     averaged : int
         Lines of the file, where there are several.
@@ -170,12 +170,12 @@ def choose(
     if not path.is_dir():
         judged = judge(kind, path, scan, config)
         _refuse(judged, config)
-        return _taken(judged, scan, config, warnings)
+        return _taken(judged, scan, warnings)
     judged_all, refused = _judge_all(kind, path, scan, config)
     if kind == "black":
         fitted = _fitted(judged_all, scan)
         if fitted is not None:
-            warnings.extend(_outside(*fitted, scan))
+            warnings.extend(_outside(fitted[0], scan))
             return _computed(*fitted, scan)
     usable = [j for j in judged_all if not j.never]
     if config.on_mismatch == "refuse":
@@ -189,7 +189,7 @@ def choose(
             f"{_advice(kind, judged_all)}"
         )
     best = max(usable, key=lambda j: _rank(j, scan))
-    return _taken(best, scan, config, warnings)
+    return _taken(best, scan, warnings)
 
 
 def own_black_for(
@@ -209,10 +209,10 @@ def own_black_for(
     judged, _ = _judge_all("black", folder, wanted, config)
     fits = [j for j in judged if not j.why_not]
     if fits:
-        found = _taken(max(fits, key=lambda j: _rank(j, wanted)), wanted, config, [])
+        found = _taken(max(fits, key=lambda j: _rank(j, wanted)), wanted, [])
     else:
         fitted = _fitted(judged, wanted)
-        if fitted is None or _outside(*fitted, wanted):
+        if fitted is None or _outside(fitted[0], wanted):
             return None
         found = _computed(*fitted, wanted)
     return replace(found, reference=replace(found.reference, kind="white_black"))
@@ -271,7 +271,7 @@ def _computed(fit: BiasRate, nearest: Reference, scan: Conditions) -> Chosen:
     return Chosen(black_at(fit, scan.exposure, nearest), None, said)
 
 
-def _outside(fit: BiasRate, nearest: Reference, scan: Conditions) -> list[str]:
+def _outside(fit: BiasRate, scan: Conditions) -> list[str]:
     """Warn of a black that is computed beyond the exposures of those that were taken."""
     assert scan.exposure is not None
     if fit.inside(scan.exposure):
@@ -283,9 +283,7 @@ def _outside(fit: BiasRate, nearest: Reference, scan: Conditions) -> list[str]:
     ]
 
 
-def _taken(
-    judged: Judged, scan: Conditions, config: ReferencesConfig, warnings: list[str]
-) -> Chosen:
+def _taken(judged: Judged, scan: Conditions, warnings: list[str]) -> Chosen:
     """Adapt the one that was chosen, and tell what was done with it."""
     reference, placement = judged.reference, judged.placement
     assert placement is not None

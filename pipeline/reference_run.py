@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event as Flag
 from typing import Literal
 
-from pipeline.arming import settle_axis
+from pipeline.arming import Warn, settle_axis
 from pipeline.config import Rig
 from pipeline.errors import CameraError, ConfigError, StorageError
 from pipeline.events import Arming, EventBus, Warned
@@ -88,17 +88,25 @@ def take_reference(
         bus.emit(Arming(text="camera"))
         session.open()
         info = session.arm()
-        for text in (*info.warnings, *(f"{k}: {v}" for k, v in info.settings_differ.items())):
+
+        def warn(text: str) -> None:
             bus.emit(Warned(text=text))
-        axis = settle_axis(rig, info, rig_base(rig_path), lambda text: bus.emit(Warned(text=text)))
+
+        for text in (*info.warnings, *(f"{k}: {v}" for k, v in info.settings_differ.items())):
+            warn(text)
+        axis = settle_axis(rig, info, rig_base(rig_path), warn)
+        tolerant = warn if rig.references.on_mismatch == "warn" else None
         hands = _Hands(ask, bus)
         count = lines or rig.references.lines
         if kind == "black":
             if not info.has_shutter:
                 hands.need("this camera has no shutter", "cover the lens")
-            entries = take(session, info, "black", count, bus, flip=rig.camera.flip).entries(axis)
+            black = take(session, info, "black", count, bus, flip=rig.camera.flip, warn=tolerant)
+            entries = black.entries(axis)
         else:
-            entries = _white(session, rig, info, count, bus, hands, rig_base(rig_path), axis)
+            entries = _white(
+                session, rig, info, count, bus, hands, rig_base(rig_path), axis, tolerant
+            )
     finally:
         session.close()
     if stop.is_set():
@@ -135,17 +143,19 @@ def _white(
     hands: _Hands,
     base: Path,
     axis: SpectralAxis,
+    tolerant: Warn | None,
 ) -> dict[str, bytes]:
     """Take a white and, with the same settings a moment later, its own dark."""
     if not info.has_panel:
         hands.need("this rig moves no panel", "lay the panel under the camera")
-    # Looked at below, beside its own dark: what is too dim shows by the difference.
     white, saturated = take_unseen(session, info, "white", lines, bus, flip=rig.camera.flip)
     dark = None
+    if tolerant is None:  # before somebody covers the lens for nothing
+        refuse_faulty(white, info.saturation_level, None, saturated)
     if info.has_shutter or hands.can(
         "this camera has no shutter", "cover the lens, for the dark that belongs to this white"
     ):
-        dark = take(session, info, "black", lines, bus, flip=rig.camera.flip)
+        dark = take(session, info, "black", lines, bus, flip=rig.camera.flip, warn=tolerant)
     else:
         bus.emit(
             Warned(
@@ -153,7 +163,7 @@ def _white(
                 "and run swath reference black with the same exposure"
             )
         )
-    refuse_faulty(white, info.saturation_level, dark, saturated)
+    refuse_faulty(white, info.saturation_level, dark, saturated, tolerant)
     panel, said = panel_reflectance(rig.references.panel, axis, base)
     for text in said:
         bus.emit(Warned(text=text))

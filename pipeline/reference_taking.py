@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -174,9 +174,13 @@ class Accumulator:
 
 
 def refuse_faulty(
-    reference: Reference, saturation_level: float, dark: Reference | None, saturated: float
+    reference: Reference,
+    saturation_level: float,
+    dark: Reference | None,
+    saturated: float,
+    warn: Callable[[str], None] | None = None,
 ) -> None:
-    """Refuse a reference that was just taken and is none.
+    """Refuse a reference that was just taken and is none, or warn of it.
 
     Parameters
     ----------
@@ -187,6 +191,8 @@ def refuse_faulty(
         Of a white.
     saturated : float
         Share of its saturated pixels.
+    warn : callable, optional
+        Receives the sentence instead, where the rig file says ``on_mismatch = "warn"``.
 
     Raises
     ------
@@ -198,5 +204,10 @@ def refuse_faulty(
         found = white_faults(reference.mean, mean, saturation_level, saturated)
     else:
         found = black_faults(reference.mean, saturation_level)
-    for text in found:
-        raise ReferenceMismatchError(f"{reference.kind.replace('_', ' ')} reference: {text}")
+    for fault in found:
+        text = f"{reference.kind} reference: {fault}"
+        if warn is None:
+            raise ReferenceMismatchError(
+                f'{text}; [references] on_mismatch = "warn" keeps it all the same'
+            )
+        warn(text)

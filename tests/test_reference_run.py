@@ -72,6 +72,13 @@ def test_what_is_no_white_leaves_nothing(
     assert list((rig.parent / "library").iterdir()) == []
 
 
+def test_what_is_no_white_is_kept_with_a_warning_where_the_rig_file_says_so(rig: Path) -> None:
+    made, said = take(rig, "white", "camera.exposure_ms=0.2", "references.on_mismatch=warn")
+    assert made.exists()
+    assert len(said) == 1
+    assert said[0].startswith("white reference: too dim: its brightest pixels reach ")
+
+
 class Bare(Session):
     """A session with a rig whose camera has neither shutter nor panel; a test is its hands."""
 
