@@ -37,7 +37,15 @@ def take_after(session: Session, plan: Plan, bus: EventBus, warn: Warn) -> dict[
     session.resume()
     for kind in wanted_after(plan):
         try:
-            reference = take(session, plan.info, kind, plan.rig.references.lines, bus)
+            reference = take(
+                session,
+                plan.info,
+                kind,
+                plan.rig.references.lines,
+                bus,
+                flip=plan.rig.camera.flip,
+                dark=plan.references.black if kind == "white" else None,
+            )
             if kind == "white":
                 check_pair(ReferenceSet(white=reference, black=plan.references.black))
                 reference = replace(
