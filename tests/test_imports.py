@@ -16,10 +16,13 @@ BOTTOM |= {"pipeline.reflectance", "pipeline.spectral"}
 #: Imported only when used: cameras, GPU, network, compiled kernels, drawing.
 LAZY = {"zmq", "numba", "cupy", "harvesters", "genicam", "prometheus_client", "rich", "typer"}
 
+#: The container, and what it codes blocks with.
+CONTAINER = {"pipeline.container", "pipeline.coding"}
 #: What a capture moves lines through, and what it settles before.
 BELOW = {
     *("pipeline.events", "pipeline.slots", "pipeline.supervise", "pipeline.stream"),
-    *("pipeline.container", "pipeline.compute", "pipeline.stages", "pipeline.engine"),
+    *CONTAINER,
+    *("pipeline.compute", "pipeline.stages", "pipeline.engine"),
     *("pipeline.live", "pipeline.backlog", "pipeline.pace", "pipeline.rig_commands"),
 }
 ARMING = {"pipeline.session", "pipeline.describe", "pipeline.references", "pipeline.arming"}
@@ -33,15 +36,16 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "pipeline.supervise": (set(), set()),
     "pipeline.slots": (set(), set()),
     "pipeline.rigfile": ({"pipeline.rig_check", "pipeline.toml_lines"}, set()),
-    "pipeline.container": (set(), set()),
+    "pipeline.coding": (set(), set()),
+    "pipeline.container": ({"pipeline.coding"}, set()),
     "pipeline.stream": ({"pipeline.slots"}, {"zmq"}),
     "pipeline.compute": (set(), {"numba"}),
     "pipeline.stages": ({"pipeline.compute"}, {"numba"}),
     "pipeline.engine": ({"pipeline.compute", "pipeline.stages"}, {"numba"}),
-    "drivers": ({"pipeline.slots", "pipeline.stream", "pipeline.container"}, {"zmq"}),
-    "pipeline.describe": ({"pipeline.container", "pipeline.stream"}, set()),
+    "drivers": ({"pipeline.slots", "pipeline.stream"} | CONTAINER, {"zmq"}),
+    "pipeline.describe": ({"pipeline.stream"} | CONTAINER, set()),
     "pipeline.references": (
-        {"pipeline.container", "pipeline.describe", "pipeline.stream"},
+        {"pipeline.describe", "pipeline.stream"} | CONTAINER,
         set(),
     ),
     "pipeline.live": ({"pipeline.slots", "pipeline.stream"}, {"zmq"}),
@@ -66,7 +70,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"zmq"},
     ),
     "pipeline.cli": ({"pipeline.events"}, {"typer"}),
-    "swath": ({"pipeline.container"}, set()),
+    "swath": (CONTAINER, set()),
 }
 _LOAD_ALL = """
 import importlib, os, pkgutil, sys

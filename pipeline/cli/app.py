@@ -17,6 +17,9 @@ import typer
 
 from pipeline.cli.cameras import cameras
 from pipeline.cli.capture import capture
+from pipeline.cli.compare import compare
+from pipeline.cli.compress import compress
+from pipeline.cli.decompress import decompress
 from pipeline.cli.drive import drive
 from pipeline.cli.export import export
 from pipeline.cli.info import info
@@ -42,7 +45,8 @@ app = typer.Typer(
 )
 for _command in (
     *(capture, drive, process, replay, reference, cameras),
-    *(info, validate, recover, repack, export, sidecar, keys, version),
+    *(info, validate, recover, repack, export, sidecar),
+    *(compress, decompress, compare, keys, version),
 ):
     app.command()(_command)
 

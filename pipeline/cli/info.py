@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.options import Json
+from pipeline.cli.options import CubeFile, Json
 
 if TYPE_CHECKING:
     from pipeline.container.reader import Container
@@ -18,9 +19,7 @@ SHOWN = 72
 
 
 def info(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="An .hsi, or the .hdr of an ENVI file.")
-    ],
+    file: CubeFile,
     json: Json = False,
     thumbnail: Annotated[
         Path | None,
@@ -55,10 +54,11 @@ def as_object(cube: Container) -> dict[str, Any]:
         "lines": header.lines,
         "samples": header.samples,
         "bands": header.bands,
-        "dtype": header.dtype.str,
+        "dtype": cube.dtype.str,
         "interleave": header.interleave,
         "data_offset": cube.data_offset,
         "lost": cube.lost,
+        "coded": _coded(cube),
         "read_procedures": cube.read_procedures,
         "entries": list(cube.entries),
         "header": dict(header.items()),
@@ -69,12 +69,22 @@ def as_text(cube: Container, file: Path) -> list[str]:
     """Give the same for people."""
     from pipeline.cli.output import count_text, size_text
 
-    header = cube.header
+    header, coded = cube.header, _coded(cube)
+    raw = math.prod(header.shape) * cube.dtype.itemsize
+    size = size_text(raw if coded is None else coded["bytes"])
     lines = [
         str(file),
         f"  {count_text(header.lines, 'line')} × {header.samples} samples × {header.bands} bands, "
-        f"{header.dtype.name} {header.interleave}, {size_text(header.data_bytes)} "
-        f"from byte {cube.data_offset}",
+        f"{cube.dtype.name} {header.interleave}, {size} from byte {cube.data_offset}",
+    ]
+    if coded is not None:
+        error = coded["max_error"]
+        lines.append(
+            f"  coded: {coded['coding']}, {raw / max(coded['bytes'], 1):.2f} : 1, "
+            f"{count_text(coded['blocks'], 'block')} of {count_text(coded['block_lines'], 'line')}"
+            + (f", max error {count_text(error, 'count')}" if error else ", lossless")
+        )
+    lines += [
         f"  {count_text(cube.lost, 'line')} lost" if cube.lost else "  no line lost",
         "header",
     ]
@@ -82,6 +92,21 @@ def as_text(cube: Container, file: Path) -> list[str]:
     if cube.entries:
         lines += ["entries", *(f"  {name}" for name in cube.entries)]
     return lines
+
+
+def _coded(cube: Container) -> dict[str, Any] | None:
+    """Say how a coded cube is coded; None where it is not."""
+    payload = cube.coded
+    if payload is None:
+        return None
+    return {
+        "file_type": cube.header.file_type,
+        "coding": payload.coding.name,
+        "bytes": payload.size,
+        "blocks": payload.count,
+        "block_lines": payload.block_lines,
+        "max_error": cube.header.get("pca max error", 0),
+    }
 
 
 def _short(value: Any) -> str:

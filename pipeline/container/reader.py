@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.container.block_records import INDEX, INDEX_ROW_BYTES
+from pipeline.container.coded import CodedPayload, Decoded, decoded_type, plain_header
 from pipeline.container.cube import Array, Cube, Stored
 from pipeline.container.envi import (
     MAX_HEADER,
@@ -46,6 +48,8 @@ _BLOCK_VALUES = 1 << 21
 _MAX_MERGED: Final = 256
 #: Bytes of a thumbnail that are read at once.
 _MAX_PICTURE: Final = 64 << 20
+#: Bytes of a table of blocks at most.
+_MAX_TABLE: Final = 1 << 28
 #: References that are no counts of the cube's bands and samples.
 _NO_REFERENCE = ("pca_basis", "pca_mean")
 
@@ -129,7 +133,7 @@ class Container:
     def close(self) -> None:
         """Let go of the file; arrays that were handed out keep their map."""
         self._raw = None
-        for name in ("cube", "references", "reflectance"):
+        for name in ("cube", "stored", "coded", "references", "reflectance"):
             self.__dict__.pop(name, None)
         if self._archive is not None:
             self._archive.close()
@@ -142,7 +146,18 @@ class Container:
 
     @property
     def raw(self) -> Array:
-        """The stored cube, ``(lines, samples, bands)``: a read-only memory map, no copy."""
+        """The stored cube, ``(lines, samples, bands)``: a read-only memory map, no copy.
+
+        Raises
+        ------
+        ContainerError
+            When the cube is coded: there are no pixels to map, :attr:`stored` decodes them.
+        """
+        if self.header.coded:
+            raise ContainerError(
+                f"{self.path}: data.envi: found coded blocks, which cannot be mapped; "
+                "read(procedures=False) decodes them"
+            )
         if self._raw is None:
             if self._archive is None:
                 self._raw = self._open_plain().raw
@@ -150,12 +165,81 @@ class Container:
                 self._raw = self._map("data", self.header)
         return self._raw
 
+    @cached_property
+    def coded(self) -> CodedPayload | None:
+        """The blocks of a coded ``data.envi``; None where it holds plain pixels.
+
+        Raises
+        ------
+        ContainerError
+            When the coding is not known, or the header does not describe it.
+        """
+        if not self.header.coded:
+            return None
+        index = None
+        if self._archive is None:
+            plain = self._plain_data()
+            try:
+                fd = os.open(plain, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            except OSError as error:
+                raise ContainerError(f"{plain}: cannot be read ({error.strerror})") from error
+            start, where = self.header.header_offset, str(plain)
+            size = os.fstat(fd).st_size - start
+        else:
+            before = len(self._archive.warnings)
+            file, start, size = self._archive.open_payload("data.envi")
+            self.warnings += self._archive.warnings[before:]
+            fd = os.dup(file.fileno())
+            if self._archive.entry("data.envi").stored:
+                file.close()
+            index, where = self._block_table(), f"{self.path}: data.envi"
+        payload = CodedPayload(fd, start, size, self.header, index, where)
+        self.warnings += payload.warnings
+        return payload
+
+    def _block_table(self) -> bytes | None:
+        """Give the table of blocks; None where it is missing or damaged."""
+        assert self._archive is not None
+        if INDEX not in self._archive:
+            return None
+        limit = min((self.header.lines + 1) * INDEX_ROW_BYTES, _MAX_TABLE)
+        try:
+            return self._archive.read(INDEX, limit=limit)
+        except ContainerError as error:
+            self.warnings.append(f"{error}; the blocks are found by their records")
+            return None
+
+    @cached_property
+    def stored(self) -> Cube:
+        """The stored cube without scaling and read procedures; a coded one is decoded as read."""
+        header = self.header
+        payload = self.coded
+        if payload is not None:
+            return Decoded(payload, wavelengths=header.wavelength_nm, fwhm=header.fwhm_nm)
+        return Stored(self.raw, wavelengths=header.wavelength_nm, fwhm=header.fwhm_nm)
+
+    @property
+    def plain_header(self) -> Header:
+        """The header of the stored cube; of a coded one, as it would be without the coding."""
+        payload = self.coded
+        return self.header if payload is None else plain_header(self.header, payload.coding)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the stored pixels with its byte order; of coded ones, once decoded."""
+        return decoded_type(self.header) if self.header.coded else self.header.dtype
+
     @property
     def data_offset(self) -> int | None:
         """First byte of the stored cube in the file; None when it is compressed."""
         if self._archive is None:
             return self.header.header_offset
         return self._archive.data_offset
+
+    @property
+    def archive(self) -> Archive | None:
+        """The entries as they lie in the file; None for a plain ENVI file."""
+        return self._archive
 
     @property
     def entries(self) -> list[str]:
@@ -346,7 +430,7 @@ class Container:
         header = self.header
         if not self._within:
             self._merged.clear()
-        cube: Cube = Stored(self.raw, wavelengths=header.wavelength_nm, fwhm=header.fwhm_nm)
+        cube = self.stored
         services = {p.name for p in procedures if isinstance(p, Microservice)}
         # Both start from the stored integers and bring their own scale.
         if is_scaled(header) and not services & {"reflectance", "pca"}:
@@ -399,7 +483,7 @@ class Container:
         ContainerError
             When an index is out of range or a procedure cannot be applied.
         """
-        cube = self.cube if procedures else Stored(self.raw)
+        cube = self.cube if procedures else self.stored
         return select(cube, (lines, samples, bands), block_values=_BLOCK_VALUES)
 
     def blocks(

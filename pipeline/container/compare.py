@@ -1,0 +1,188 @@
+"""How far one cube is from another: errors and spectral angles, block by block.
+
+Compares stored counts, decoded where they are coded; no read procedures. Knows the reader and
+NumPy.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.container.cube import Cube
+from pipeline.container.export import stored_counts
+from pipeline.container.reader import Container
+from pipeline.errors import ContainerError
+
+#: Values of a block that is compared at once.
+_BLOCK_VALUES: Final = 1 << 21
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Errors over one band, or all.
+
+    Attributes
+    ----------
+    max_error, rmse : float
+        Counts. A value that is NaN in one cube only is an infinite error.
+    psnr : float
+        dB: 20 · log10(range / rmse), range = largest − least value of the first cube in that band,
+        or in all. Infinite without an error, NaN where the first cube is constant and there is one.
+    """
+
+    max_error: float
+    rmse: float
+    psnr: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What :func:`compare` found.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        ``(lines, samples, bands)``.
+    differing : int
+        Values that are not equal.
+    total : Errors
+        Over all values.
+    bands : list of Errors
+    angle_mean, angle_max : float
+        Between the spectra of each pixel, rad; one that is zero in one cube only is at π/2 from
+        the other's, pixels that are zero in both or have a NaN do not count.
+    """
+
+    shape: tuple[int, int, int]
+    differing: int
+    total: Errors
+    bands: list[Errors]
+    angle_mean: float
+    angle_max: float
+
+
+def compare(
+    first: str | os.PathLike[str],
+    second: str | os.PathLike[str],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Compare two cubes of the same shape, whatever form they are stored in.
+
+    Raises
+    ------
+    ContainerError
+        When one cannot be read, their shapes differ, or they hold complex values.
+    """
+    with Container(first) as a, Container(second) as b:
+        cubes = stored_counts(a), stored_counts(b)
+        for name, mine, other in zip(
+            ("lines", "samples", "bands"), cubes[0].shape, cubes[1].shape, strict=True
+        ):
+            if mine != other:
+                raise ContainerError(
+                    f"{b.path}: {name}: found {other}, allowed are {mine} as in {a.path}"
+                )
+        for cube, source in zip(cubes, (a, b), strict=True):
+            if cube.dtype.kind == "c":
+                raise ContainerError(f"{source.path}: found complex values, allowed are real ones")
+        return _compare(*cubes, progress or (lambda done, total: None))
+
+
+def _compare(first: Cube, second: Cube, progress: Callable[[int, int], None]) -> Comparison:
+    lines, samples, bands = first.shape
+    sums = _Sums(bands)
+    step = max(1, _BLOCK_VALUES // (samples * bands))
+    for start in range(0, lines, step):
+        box = first.whole._replace(lines=(start, min(lines, start + step)))
+        sums.add(first.read(box), second.read(box))
+        progress(box.lines[1], lines)
+    return sums.result(first.shape)
+
+
+class _Sums:
+    """What is added up from block to block, by band."""
+
+    def __init__(self, bands: int) -> None:
+        self._largest = np.zeros(bands)
+        self._squares = np.zeros(bands)
+        self._counts = np.zeros(bands, np.int64)
+        self._low = np.full(bands, np.inf)
+        self._high = np.full(bands, -np.inf)
+        self._differing = 0
+        self._angles = 0.0
+        self._spectra = 0
+        self._widest = 0.0
+
+    def add(self, a: NDArray[Any], b: NDArray[Any]) -> None:
+        """Add ``(lines, samples, bands)`` of both."""
+        x, y = (np.asarray(part, np.float64).reshape(-1, a.shape[2]) for part in (a, b))
+        gone = np.isnan(x), np.isnan(y)
+        both = gone[0] & gone[1]
+        with np.errstate(invalid="ignore"):
+            error = np.abs(y - x)
+        error[x == y] = 0  # of infinities too
+        error[gone[0] ^ gone[1]] = np.inf
+        error[both] = 0
+        self._differing += int(np.count_nonzero(error))
+        self._largest = np.maximum(self._largest, error.max(axis=0))
+        self._squares += np.square(error).sum(axis=0)
+        self._counts += np.count_nonzero(~both, axis=0)
+        finite = np.isfinite(x)
+        self._low = np.minimum(self._low, np.where(finite, x, np.inf).min(axis=0))
+        self._high = np.maximum(self._high, np.where(finite, x, -np.inf).max(axis=0))
+        self._add_angles(x, y)
+
+    def _add_angles(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+        lengths = np.linalg.norm(x, axis=1), np.linalg.norm(y, axis=1)
+        zero = lengths[0] == 0, lengths[1] == 0
+        known = np.isfinite(lengths[0] + lengths[1]) & ~(zero[0] & zero[1])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            # Exact for small angles too, where the cosine is 1 to the last digit.
+            chord = np.linalg.norm(x / lengths[0][:, None] - y / lengths[1][:, None], axis=1)
+        angles = 2 * np.arcsin(np.clip(chord / 2, 0, 1))
+        angles[zero[0] ^ zero[1]] = np.pi / 2
+        angles[(x == y).all(axis=1)] = 0
+        angles = angles[known]
+        self._angles += float(angles.sum())
+        self._spectra += angles.size
+        self._widest = max(self._widest, float(angles.max(initial=0.0)))
+
+    def result(self, shape: tuple[int, int, int]) -> Comparison:
+        """Give the errors of all that was added."""
+        total = _errors(
+            self._largest.max(),
+            self._squares.sum(),
+            self._counts.sum(),
+            self._high.max() - self._low.min(),
+        )
+        ranges = self._high - self._low
+        rows = zip(self._largest, self._squares, self._counts, ranges, strict=True)
+        return Comparison(
+            shape,
+            self._differing,
+            total,
+            [_errors(*row) for row in rows],
+            self._angles / max(self._spectra, 1),
+            self._widest,
+        )
+
+
+def _errors(largest: Any, squares: Any, count: Any, value_range: Any) -> Errors:
+    rmse = math.sqrt(squares / max(int(count), 1)) if squares < math.inf else math.inf
+    if rmse == 0:
+        psnr = math.inf
+    elif not 0 < value_range < math.inf:
+        psnr = math.nan
+    elif rmse == math.inf:
+        psnr = -math.inf
+    else:
+        psnr = 20 * math.log10(value_range / rmse)
+    return Errors(float(largest), rmse, psnr)

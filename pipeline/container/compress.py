@@ -1,0 +1,341 @@
+"""Writes the coded form of a container or ENVI cube, block by block, beside everything else it has.
+
+Several threads code blocks, which are written in order; memory is a few blocks whatever the size.
+The source is only read; the new file has its name once it is whole. Knows the reader, codings,
+records, headers and ZIP writing; nothing of how a coding works.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.coding.choose import make_coding
+from pipeline.coding.interface import (
+    DTYPES,
+    MOST_PIXELS,
+    Aim,
+    BlockShape,
+    BlockStats,
+    Coding,
+    Masks,
+)
+from pipeline.container.block_records import INDEX, Block, encode_index, pack_record
+from pipeline.container.coded import BLOCK_LINES, ERROR_FIELDS
+from pipeline.container.header import Header
+from pipeline.container.header_text import CODED
+from pipeline.container.in_order import default_threads, in_order
+from pipeline.container.reader import Container
+from pipeline.container.repack import checked_chunks
+from pipeline.container.rewriting import begin_entries, copy_entries, new_file
+from pipeline.container.scaling import ignore_value
+from pipeline.container.sensor_noise import sensor_noise
+from pipeline.container.sink_io import WriteBehind, bytes_of, crc32, write_at
+from pipeline.container.whole_file import write_whole
+from pipeline.container.zip_writer import ZipWriter
+from pipeline.errors import ConfigError, ContainerError
+from pipeline.layout import envi_code
+
+#: Lines of a block, and pixels of one beyond which it has fewer lines.
+BLOCK_LINES_DEFAULT: Final = 128
+_BLOCK_PIXELS: Final = 1 << 26
+#: Ending of the file while it grows.
+_GROWING: Final = ".compressing"
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a compressed file; lossless where nothing is.
+
+    Attributes
+    ----------
+    coding : str or None
+        Its name; None leaves the choice to what is asked for.
+    max_error : int or None
+        Counts that a pixel may be off; 0 is lossless.
+    ratio : float or None
+        Raw bytes for a coded one, at least.
+    noise : bool
+        The step follows from the sensor's noise, which the references tell.
+    block_lines : int or None
+        Lines of a block; 128 by default.
+    """
+
+    coding: str | None = None
+    max_error: int | None = None
+    ratio: float | None = None
+    noise: bool = False
+    block_lines: int | None = None
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What was written.
+
+    Attributes
+    ----------
+    path : Path
+    coding, file_type : str
+    lines, block_lines : int
+    raw_bytes, coded_bytes : int
+        Of the pixels as they were, and of ``data.envi`` with all that decoding needs.
+    stats : BlockStats
+        Error over every pixel.
+    warnings : list of str
+    """
+
+    path: Path
+    coding: str
+    file_type: str
+    lines: int
+    block_lines: int
+    raw_bytes: int
+    coded_bytes: int
+    stats: BlockStats
+    warnings: list[str]
+
+    @property
+    def ratio(self) -> float:
+        """Raw bytes for a coded one."""
+        return self.raw_bytes / max(self.coded_bytes, 1)
+
+
+def compress(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    wanted: Wanted | None = None,
+    *,
+    threads: int = 0,
+    progress: Progress | None = None,
+) -> Compressed:
+    """Write a cube of integers as a coded container.
+
+    Parameters
+    ----------
+    path : path
+        A container or ENVI file.
+    out : path
+        A new file.
+    wanted : Wanted, optional
+    threads : int
+        That code blocks; 0: one a processor.
+    progress : callable, optional
+        Called with lines done and lines in all.
+
+    Raises
+    ------
+    ConfigError
+        When ``out`` exists, or the cube cannot be coded as asked.
+    ContainerError
+        When the source is not what it says, damaged, or no cube of integers.
+    StorageError
+        When the disk refuses; nothing is left of the new file.
+    """
+    target = new_file(out)
+    with Container(path) as source:
+        shape = _shape(source)
+        coding = _coding(source, shape, wanted or Wanted())
+        job = _Job(source, coding, threads or default_threads(), progress)
+        made = write_whole(target, _GROWING, job.write, candidates=[target])
+        header = source.header
+        return Compressed(
+            made,
+            coding.name,
+            coding.file_type,
+            header.lines,
+            coding.block_lines,
+            header.lines * shape.line_bytes(),
+            job.size,
+            job.stats,
+            _warnings(source),
+        )
+
+
+def _warnings(source: Container) -> list[str]:
+    found = list(source.warnings)
+    earlier = source.header.number("pca max error")
+    if earlier:
+        found.append(
+            f"{source.path} was coded with an error of up to {earlier:g} counts before: the new "
+            "file goes on to state it"
+        )
+    return found
+
+
+def _shape(source: Container) -> BlockShape:
+    header = source.header
+    if not header.coded and header.file_type.casefold() == "pca":
+        raise ContainerError(
+            f"{source.path}: found PCA scores, allowed is a cube of integers (swath export decodes)"
+        )
+    dtype = source.dtype.newbyteorder("=")
+    if dtype not in DTYPES:
+        allowed = ", ".join(map(str, DTYPES))
+        raise ContainerError(
+            f"{source.path}: data type: found {dtype}, allowed for coding are {allowed}"
+        )
+    return BlockShape(header.bands, header.samples, dtype)
+
+
+def _coding(source: Container, shape: BlockShape, wanted: Wanted) -> Coding:
+    lines = wanted.block_lines
+    pixels = shape.bands * shape.samples
+    if lines is not None and not 1 <= lines <= max(MOST_PIXELS // pixels, 1):
+        raise ConfigError(
+            f"block lines: found {lines}, allowed are 1 to {max(MOST_PIXELS // pixels, 1)}"
+        )
+    if lines is None:
+        lines = max(1, min(BLOCK_LINES_DEFAULT, _BLOCK_PIXELS // pixels))
+    noise = sensor_noise(source) if wanted.noise else None
+    aims = (wanted.max_error, wanted.ratio, noise)
+    aim = Aim(
+        max_error=0 if aims == (None, None, None) else wanted.max_error,
+        ratio=wanted.ratio,
+        noise=noise,
+        masks=masks_of(source.header, shape.dtype),
+    )
+    earlier = source.header.number("pca max error")
+    if earlier and aim.max_error != 0:
+        raise ContainerError(
+            f"{source.path}: was coded with an error of up to {earlier:g} counts before, so that "
+            "a further one could not be known; allowed is lossless"
+        )
+    return make_coding(wanted.coding, shape, aim, block_lines=lines)
+
+
+def masks_of(header: Header, dtype: np.dtype[Any]) -> Masks:
+    """Give what a header says of pixels that have to come back exactly."""
+    good = header.floats("bbl")
+    bad = tuple(value == 0 for value in good or ()) if len(good or ()) == header.bands else ()
+    ignore = ignore_value(header, dtype)
+    saturation = header.number("saturation level")
+    return Masks(
+        bad_bands=bad if any(bad) else (),
+        ignore=None if ignore is None else int(ignore),
+        saturation=None if saturation is None else int(saturation),
+    )
+
+
+class _Job:
+    """One file being written: its entries in order, and what is known of it at the end."""
+
+    def __init__(
+        self,
+        source: Container,
+        coding: Coding,
+        threads: int,
+        progress: Progress | None,
+    ) -> None:
+        self._source, self._coding, self._threads = source, coding, threads
+        self._progress = progress or (lambda done, total: None)
+        self.blocks: list[Block] = []
+        self.size = 0
+        self.stats = BlockStats(0)
+
+    def write(self, fd: int, work: Path) -> None:
+        """Write all entries into an open file."""
+        out = ZipWriter(fd, work)
+        header = coded_header(self._source, self._coding)
+        late = begin_entries(out, self._source, header)
+        self._payload(out, fd)
+        out.add(INDEX, encode_index(self.blocks))
+        copy_entries(out, self._source, late)
+        for name, value in _error_fields(self._source.header, self._coding, self.stats).items():
+            header.set(name, value)
+        out.add("data.hdr", header.encode())
+        out.end()
+
+    def _payload(self, out: ZipWriter, fd: int) -> None:
+        start = out.begin("data.envi")
+        behind = WriteBehind(fd, start)
+        lines, step = self._source.header.lines, self._coding.block_lines
+        at, crc = start, 0
+        done = 0
+        lines, step = self._source.header.lines, self._coding.block_lines
+        blocks = source_blocks(self._source, step)
+        tasks = (functools.partial(self._coding.encode, pixels) for pixels in blocks)
+        for encoded in in_order(tasks, self._threads):
+            data, count = encoded.data, min(step, lines - done)
+            self.blocks.append(Block(done, count, at - start, len(data), crc32(data)))
+            before = at
+            for part in (pack_record(done, count, data), data):
+                crc = crc32(part, crc)
+                at += write_at(fd, part, at)
+            behind.wrote(before, at - before)
+            self.stats = self.stats + encoded.stats
+            done += count
+            self._progress(done, lines)
+        self.size = at - start
+        out.complete("data.envi", self.size, crc)
+
+
+def coded_header(source: Container, coding: Coding) -> Header:
+    """Give the header of the coded form of a cube, but for what only its end knows."""
+    header = source.plain_header.copy()
+    header.set("decoded data type", envi_code(coding.shape.dtype))
+    header.set("file type", coding.file_type)
+    header.set("data type", CODED)
+    header.set("interleave", "bil")
+    header.set("byte order", 0)
+    header.set("header offset", 0)
+    header.set(BLOCK_LINES, coding.block_lines)
+    if coding.file_type == "PCA":
+        header.set("pca bands", header.bands)
+        header.set("pca block lines", coding.block_lines)
+        if header.wavelength_nm is not None:
+            header.set("pca wavelength", header["wavelength"])
+            header.set("pca wavelength units", header.get("wavelength units", "Nanometers"))
+    for name, value in coding.fields().items():
+        header.set(name, value)
+    return header
+
+
+def _error_fields(source: Header, coding: Coding, stats: BlockStats) -> dict[str, int | float]:
+    """Give what is known at the end; an earlier error, to which none was added, stands."""
+    if coding.file_type != "PCA":
+        return {}
+    known: dict[str, int | float] = {"pca pixels": stats.pixels}
+    if not source.number("pca max error"):
+        rmse, angle = (float(f"{value:.6g}") for value in (stats.rmse, stats.mean_angle))
+        known |= zip(ERROR_FIELDS, (stats.max_error, rmse, angle), strict=True)
+    return known
+
+
+def source_blocks(source: Container, step: int) -> Iterator[NDArray[Any]]:
+    """Read a cube block by block, ``(lines, bands, samples)``, and check its bytes on the way.
+
+    Raises
+    ------
+    ContainerError
+        At the end, or before the first block, when the stored bytes do not match their CRC-32.
+    """
+    cube, header = source.stored, source.header
+    entry = None if source.archive is None else source.archive.entry("data.envi")
+    expected = None
+    if entry is not None and entry.stored and not header.coded:
+        plain = header.interleave == "bil" and header.dtype.isnative and not header.header_offset
+        if plain and entry.size == header.data_bytes:
+            expected = entry.crc
+        elif source.archive is not None:
+            for _ in checked_chunks(source.archive, "data.envi"):
+                pass
+    crc = 0
+    for first in range(0, header.lines, step):
+        box = cube.whole._replace(lines=(first, min(header.lines, first + step)))
+        pixels = np.ascontiguousarray(cube.read(box).transpose(0, 2, 1))
+        if expected is not None:
+            crc = crc32(bytes_of(pixels), crc)
+        yield pixels
+    if expected is not None and crc != expected:
+        raise ContainerError(
+            f"{source.path}: data.envi: its bytes do not match its CRC-32; the file is damaged"
+        )
