@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.coded_capture import check_coding, wanted_coding
 from pipeline.config import Rig
+from pipeline.container.compress import Wanted
 from pipeline.container.envi import open_envi
 from pipeline.container.header import Header, sanitise
 from pipeline.container.modes import pca_header, reflectance_header
@@ -51,6 +53,10 @@ class Plan:
         Name below ``Metadata/`` of the camera's description.
     more_entries : dict
         Further entries that are known from the start.
+    store : str
+        What is stored while the scan runs.
+    coded : Wanted, optional
+        How the file is coded when the scan is over.
     """
 
     rig: Rig
@@ -65,6 +71,7 @@ class Plan:
     explicit: bool
     camera_file: str
     more_entries: dict[str, bytes] = field(default_factory=dict)
+    coded: Wanted | None = None
 
     def finished_header(self, times: Times, *, lost: int, errors: list[str], pixels: int) -> Header:
         """Give the header of the finished file (``lines`` is the writer's to fill).
@@ -200,7 +207,10 @@ def plan_capture(
     ConfigError
         Missing references for ``store = "reflectance"``, too little space, a bad name or text.
     """
-    store = rig.pipeline.store
+    coded = wanted_coding(rig.pipeline)
+    store = rig.pipeline.store if coded is None else "raw"
+    if coded is not None:
+        check_coding(coded, rig.pipeline.store, info, references)
     axis = settle_axis(rig, info, base, warn)
     _check_speed(rig, info, warn)
     corr = references.correction(info.exposure_ms)
@@ -225,6 +235,8 @@ def plan_capture(
     line_bytes = header.samples * header.bands * header.dtype.itemsize
     beside = info.samples * (6 if rig.pipeline.quality else 0)
     beside += info.samples * info.bands * 4 // 16 * 4 // 3 if rig.pipeline.preview else 0
+    if coded is not None:
+        beside += line_bytes // 2  # the coded lines stand beside the raw ones, until these go
     wanted = lines or int(seconds * (info.fps or 0.0))
     room = (final.parent, line_bytes)
     space = free_space_check(*room, wanted, info.fps or 0.0, beside=beside)
@@ -268,6 +280,7 @@ def plan_capture(
         explicit=out is not None,
         camera_file=name,
         more_entries=more,
+        coded=coded,
     )
 
 

@@ -26,6 +26,7 @@ BELOW = {
     *("pipeline.live", "pipeline.backlog", "pipeline.pace", "pipeline.rig_commands"),
 }
 ARMING = {"pipeline.session", "pipeline.describe", "pipeline.references", "pipeline.arming"}
+ARMING |= {"pipeline.coded_capture"}
 
 #: Package or module → own packages and modules it may load besides itself and the bottom, and
 #: which of ``LAZY``. A name allows everything below it.
@@ -52,6 +53,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "pipeline.session": (
         {"pipeline.events", "pipeline.slots", "pipeline.stream", "pipeline.supervise"},
         {"zmq"},
+    ),
+    "pipeline.coded_capture": (
+        {"pipeline.describe", "pipeline.references", "pipeline.stream"} | CONTAINER,
+        set(),
     ),
     "pipeline.sink": (BELOW - {"pipeline.events", "pipeline.supervise"}, {"zmq"}),
     "pipeline.arming": (BELOW | ARMING, {"zmq"}),

@@ -31,6 +31,8 @@ from pipeline.layout import ENVI_TYPES
 BLOCK_LINES: Final = "coded block lines"
 #: Fields that say how far a coded cube is from what was coded; kept when it is decoded.
 ERROR_FIELDS: Final = ("pca max error", "pca rmse", "pca mean spectral angle")
+#: Blocks of a cube at most: what a table of them has to find memory for.
+MOST_BLOCKS: Final = 1 << 21
 #: Decoded blocks that are kept: the one at hand, and its neighbour where a read begins inside it.
 _KEPT: Final = 2
 
@@ -219,6 +221,9 @@ class CodedPayload:
         """Take the table's word where it fits the cube; else nothing."""
         if index is None:
             return {}
+        if index.count(b"\n") != self.count + 1:
+            self.warnings.append("the table of blocks does not fit the cube, records are used")
+            return {}
         try:
             blocks = decode_index(index)
         except ContainerError as error:
@@ -230,7 +235,7 @@ class CodedPayload:
             if not self._fits(block, number) or block.offset < end or block.end > self.size:
                 break
             found[number], end = block, block.end
-        if len(found) != self.count or len(blocks) != self.count:
+        if len(found) != self.count:
             self.warnings.append("the table of blocks does not fit the cube, records are used")
             return {}
         return found
@@ -259,6 +264,10 @@ def _coding(header: Header, where: str) -> tuple[Coding, int]:
         )
     if lines < 1:
         raise ContainerError(f"{where}: lines: found 0, allowed are cubes of at least one line")
+    if lines > block_lines * MOST_BLOCKS:
+        raise ContainerError(
+            f"{where}: found {-(-lines // block_lines)} blocks, allowed are {MOST_BLOCKS} at most"
+        )
     pixels = min(block_lines, lines) * samples * bands
     if pixels > MOST_PIXELS:
         raise ContainerError(

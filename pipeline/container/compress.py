@@ -26,9 +26,10 @@ from pipeline.coding.interface import (
     BlockStats,
     Coding,
     Masks,
+    Noise,
 )
 from pipeline.container.block_records import INDEX, Block, encode_index, pack_record
-from pipeline.container.coded import BLOCK_LINES, ERROR_FIELDS
+from pipeline.container.coded import BLOCK_LINES, ERROR_FIELDS, MOST_BLOCKS
 from pipeline.container.header import Header
 from pipeline.container.header_text import CODED
 from pipeline.container.in_order import default_threads, in_order
@@ -76,6 +77,11 @@ class Wanted:
     noise: bool = False
     block_lines: int | None = None
 
+    @property
+    def lossless(self) -> bool:
+        """Whether every bit has to come back."""
+        return not self.max_error and self.ratio is None and not self.noise
+
 
 @dataclass(frozen=True)
 class Compressed:
@@ -111,7 +117,7 @@ class Compressed:
 
 def compress(
     path: str | os.PathLike[str],
-    out: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None,
     wanted: Wanted | None = None,
     *,
     threads: int = 0,
@@ -123,8 +129,8 @@ def compress(
     ----------
     path : path
         A container or ENVI file.
-    out : path
-        A new file.
+    out : path or None
+        A new file; None: the source is replaced once the new one is whole.
     wanted : Wanted, optional
     threads : int
         That code blocks; 0: one a processor.
@@ -140,12 +146,13 @@ def compress(
     StorageError
         When the disk refuses; nothing is left of the new file.
     """
-    target = new_file(out)
+    target = Path(path) if out is None else new_file(out)
     with Container(path) as source:
         shape = _shape(source)
         coding = _coding(source, shape, wanted or Wanted())
         job = _Job(source, coding, threads or default_threads(), progress)
-        made = write_whole(target, _GROWING, job.write, candidates=[target])
+        candidates = None if out is None else [target]
+        made = write_whole(target, _GROWING, job.write, candidates=candidates)
         header = source.header
         return Compressed(
             made,
@@ -187,6 +194,33 @@ def _shape(source: Container) -> BlockShape:
 
 
 def _coding(source: Container, shape: BlockShape, wanted: Wanted) -> Coding:
+    noise = sensor_noise(source) if wanted.noise else None
+    coding = coding_for(wanted, shape, noise, masks_of(source.header, shape.dtype))
+    if source.header.lines > coding.block_lines * MOST_BLOCKS:
+        least = -(-source.header.lines // MOST_BLOCKS)
+        raise ConfigError(f"block lines: found {coding.block_lines}, allowed are {least} and more")
+    earlier = source.header.number("pca max error")
+    if earlier and not wanted.lossless:
+        raise ContainerError(
+            f"{source.path}: was coded with an error of up to {earlier:g} counts before, so that "
+            "a further one could not be known; allowed is lossless"
+        )
+    return coding
+
+
+def coding_for(wanted: Wanted, shape: BlockShape, noise: Noise | None, masks: Masks) -> Coding:
+    """Make the coding that is wanted.
+
+    Parameters
+    ----------
+    noise : Noise or None
+        Where ``wanted.noise``.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such coding, or it cannot do what is wanted.
+    """
     lines = wanted.block_lines
     pixels = shape.bands * shape.samples
     if lines is not None and not 1 <= lines <= max(MOST_PIXELS // pixels, 1):
@@ -195,20 +229,12 @@ def _coding(source: Container, shape: BlockShape, wanted: Wanted) -> Coding:
         )
     if lines is None:
         lines = max(1, min(BLOCK_LINES_DEFAULT, _BLOCK_PIXELS // pixels))
-    noise = sensor_noise(source) if wanted.noise else None
-    aims = (wanted.max_error, wanted.ratio, noise)
     aim = Aim(
-        max_error=0 if aims == (None, None, None) else wanted.max_error,
+        max_error=0 if wanted.lossless else wanted.max_error,
         ratio=wanted.ratio,
         noise=noise,
-        masks=masks_of(source.header, shape.dtype),
+        masks=masks,
     )
-    earlier = source.header.number("pca max error")
-    if earlier and aim.max_error != 0:
-        raise ContainerError(
-            f"{source.path}: was coded with an error of up to {earlier:g} counts before, so that "
-            "a further one could not be known; allowed is lossless"
-        )
     return make_coding(wanted.coding, shape, aim, block_lines=lines)
 
 

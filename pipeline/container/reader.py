@@ -49,7 +49,7 @@ _MAX_MERGED: Final = 256
 #: Bytes of a thumbnail that are read at once.
 _MAX_PICTURE: Final = 64 << 20
 #: Bytes of a table of blocks at most.
-_MAX_TABLE: Final = 1 << 28
+_MAX_TABLE: Final = 1 << 27
 #: References that are no counts of the cube's bands and samples.
 _NO_REFERENCE = ("pca_basis", "pca_mean")
 

@@ -310,7 +310,7 @@ LIES = [
     ("coded block lines = 16\n", "", "positive integer"),
     ("coded block lines = 16", "coded block lines = 8", "lines 0 to 7"),
     ("lines = 40", "lines = 0", "at least one line"),
-    ("lines = 40", "lines = 4000000000000", "found no record"),
+    ("lines = 40", "lines = 4000000000000", "blocks, allowed are"),
     ("samples = 8", "samples = 400000000", "pixels, allowed are"),
     ("bands = 3", "bands = 4", "block"),
     ("samples = 8", "samples = 9", "block"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -311,6 +312,30 @@ def test_the_progress_of_both_ways_ends_with_all_lines(tmp_path, rng):
     compress(plain, tmp_path / "b.hsi", wanted, progress=lambda *now: told.append(now))
     decompress(coded, tmp_path / "c.hsi", progress=lambda *now: told.append(now))
     assert told == [(16, 40), (32, 40), (40, 40)] * 2
+
+
+def test_memory_does_not_grow_with_the_cube(tmp_path, rng):
+    def peaks(lines):
+        source = make_hsi(
+            tmp_path / f"{lines}.hsi", rng.integers(0, 99, (lines, 64, 32)).astype("u2")
+        )
+        coded, plain = tmp_path / f"{lines}c.hsi", tmp_path / f"{lines}p.hsi"
+        found = []
+        for work in (
+            lambda: code(source, coded),
+            lambda: decompress(coded, plain, threads=2),
+            lambda: [None for _ in Container(coded).blocks(8)],
+        ):
+            tracemalloc.start()
+            work()
+            found.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        return np.array(found)
+
+    peaks(32)  # whatever is made once
+    few, many = peaks(160), peaks(1600)
+    assert (many < 2 * few).all()
+    assert (many < 1600 * 64 * 32 * 2 / 2).all()
 
 
 def test_path_like_and_text_are_taken(tmp_path: Path, rng):
