@@ -6,6 +6,7 @@ NumPy.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.container.cube import Cube
 from pipeline.container.export import stored_counts
+from pipeline.container.in_order import default_threads, in_order
 from pipeline.container.reader import Container
 from pipeline.errors import ContainerError
 
@@ -93,16 +95,24 @@ def compare(
         for cube, source in zip(cubes, (a, b), strict=True):
             if cube.dtype.kind == "c":
                 raise ContainerError(f"{source.path}: found complex values, allowed are real ones")
-        return _compare(*cubes, progress or (lambda done, total: None))
+        threads = default_threads()
+        return _compare(*cubes, threads, progress or (lambda done, total: None))
 
 
-def _compare(first: Cube, second: Cube, progress: Callable[[int, int], None]) -> Comparison:
+def _compare(
+    first: Cube, second: Cube, threads: int, progress: Callable[[int, int], None]
+) -> Comparison:
     lines, samples, bands = first.shape
-    sums = _Sums(bands)
     step = max(1, _BLOCK_VALUES // (samples * bands))
-    for start in range(0, lines, step):
-        box = first.whole._replace(lines=(start, min(lines, start + step)))
-        sums.add(first.read(box), second.read(box))
+    boxes = [
+        first.whole._replace(lines=(start, min(lines, start + step)))
+        for start in range(0, lines, step)
+    ]
+    sums = _Sums(bands)
+    # Both are read in order by this thread, so that no block of a coded cube is decoded twice.
+    tasks = (functools.partial(_Sums.of, first.read(box), second.read(box)) for box in boxes)
+    for box, more in zip(boxes, in_order(tasks, threads), strict=True):
+        sums.add(more)
         progress(box.lines[1], lines)
     return sums.result(first.shape)
 
@@ -121,39 +131,63 @@ class _Sums:
         self._spectra = 0
         self._widest = 0.0
 
-    def add(self, a: NDArray[Any], b: NDArray[Any]) -> None:
-        """Add ``(lines, samples, bands)`` of both."""
-        x, y = (np.asarray(part, np.float64).reshape(-1, a.shape[2]) for part in (a, b))
-        gone = np.isnan(x), np.isnan(y)
-        both = gone[0] & gone[1]
-        with np.errstate(invalid="ignore"):
-            error = np.abs(y - x)
-        error[x == y] = 0  # of infinities too
-        error[gone[0] ^ gone[1]] = np.inf
-        error[both] = 0
-        self._differing += int(np.count_nonzero(error))
-        self._largest = np.maximum(self._largest, error.max(axis=0))
-        self._squares += np.square(error).sum(axis=0)
-        self._counts += np.count_nonzero(~both, axis=0)
-        finite = np.isfinite(x)
-        self._low = np.minimum(self._low, np.where(finite, x, np.inf).min(axis=0))
-        self._high = np.maximum(self._high, np.where(finite, x, -np.inf).max(axis=0))
-        self._add_angles(x, y)
+    def add(self, other: _Sums) -> None:
+        """Add those of another block."""
+        self._largest = np.maximum(self._largest, other._largest)
+        self._squares += other._squares
+        self._counts += other._counts
+        self._low = np.minimum(self._low, other._low)
+        self._high = np.maximum(self._high, other._high)
+        self._differing += other._differing
+        self._angles += other._angles
+        self._spectra += other._spectra
+        self._widest = max(self._widest, other._widest)
 
-    def _add_angles(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
-        lengths = np.linalg.norm(x, axis=1), np.linalg.norm(y, axis=1)
-        zero = lengths[0] == 0, lengths[1] == 0
-        known = np.isfinite(lengths[0] + lengths[1]) & ~(zero[0] & zero[1])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            # Exact for small angles too, where the cosine is 1 to the last digit.
-            chord = np.linalg.norm(x / lengths[0][:, None] - y / lengths[1][:, None], axis=1)
-        angles = 2 * np.arcsin(np.clip(chord / 2, 0, 1))
+    @classmethod
+    def of(cls, a: NDArray[Any], b: NDArray[Any]) -> _Sums:
+        """Give the sums of a block, ``(lines, samples, bands)`` of both cubes."""
+        sums = cls(a.shape[2])
+        # Lines, bands, samples: as both lie in memory.
+        x, y = (np.ascontiguousarray(part.transpose(0, 2, 1), np.float64) for part in (a, b))
+        with np.errstate(all="ignore"):
+            error = y - x
+            if a.dtype.kind == "f" or b.dtype.kind == "f":
+                gone = np.isnan(x), np.isnan(y)
+                error[x == y] = 0  # of infinities too
+                error[gone[0] ^ gone[1]] = np.inf
+                error[gone[0] & gone[1]] = 0
+                sums._counts += np.count_nonzero(~(gone[0] & gone[1]), axis=(0, 2))
+                finite = np.isfinite(x)
+                sums._low = np.where(finite, x, np.inf).min(axis=(0, 2))
+                sums._high = np.where(finite, x, -np.inf).max(axis=(0, 2))
+            else:
+                sums._counts += x.shape[0] * x.shape[2]
+                sums._low, sums._high = x.min(axis=(0, 2)), x.max(axis=(0, 2))
+            sums._differing = int(np.count_nonzero(error))
+            sums._largest = np.maximum(error.max(axis=(0, 2)), -error.min(axis=(0, 2)))
+            squares = np.square(error, out=error)
+            sums._squares = squares.sum(axis=(0, 2))
+            sums._add_angles(x, y, squares.sum(axis=1))
+        return sums
+
+    def _add_angles(
+        self, x: NDArray[np.float64], y: NDArray[np.float64], apart: NDArray[np.float64]
+    ) -> None:
+        """Add the angles between spectra, from how far their ends are apart (squared).
+
+        chord² = |x/|x| − y/|y||² = (|x − y|² − (|x| − |y|)²) / (|x| |y|), which holds for small
+        angles too, where the cosine is 1 to the last digit.
+        """
+        a, b = (np.sqrt(np.square(part).sum(axis=1)) for part in (x, y))
+        zero = a == 0, b == 0
+        chord = np.sqrt(np.maximum(apart - np.square(a - b), 0) / (a * b))
+        angles = 2 * np.arcsin(np.minimum(chord / 2, 1))
         angles[zero[0] ^ zero[1]] = np.pi / 2
-        angles[(x == y).all(axis=1)] = 0
-        angles = angles[known]
-        self._angles += float(angles.sum())
-        self._spectra += angles.size
-        self._widest = max(self._widest, float(angles.max(initial=0.0)))
+        angles[apart == 0] = 0
+        angles = angles[np.isfinite(a + b) & ~(zero[0] & zero[1])]
+        self._angles = float(angles.sum())
+        self._spectra = angles.size
+        self._widest = float(angles.max(initial=0.0))
 
     def result(self, shape: tuple[int, int, int]) -> Comparison:
         """Give the errors of all that was added."""
