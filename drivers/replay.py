@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from drivers.camera import EndOfFrames, Frame
 from drivers.recording import Recording, source_fields
 from pipeline.config import CameraConfig, Rig
+from pipeline.container.coded import stated_error
 from pipeline.container.cube import Cube
 from pipeline.container.header import Header
 from pipeline.container.reader import Container, open_container
@@ -122,10 +123,10 @@ class ReplayCamera:
             raise
         self._container, self._header = container, header
         self._map = None if self._raw is None else _mapping(self._raw)
-        error = header.number("pca max error")
+        error = stated_error(header)
         if error:
             warnings.append(
-                f"the replayed file was compressed: its lines are up to {error:g} counts from "
+                f"the replayed file was compressed: its lines are up to {error} counts from "
                 "those of the camera"
             )
         return header

@@ -82,7 +82,7 @@ def as_text(cube: Container, file: Path) -> list[str]:
         lines.append(
             f"  coded: {coded['coding']}, {raw / max(coded['bytes'], 1):.2f} : 1, "
             f"{count_text(coded['blocks'], 'block')} of {count_text(coded['block_lines'], 'line')}"
-            + (f", max error {count_text(error, 'count')}" if error else ", lossless")
+            + _error_text(error)
         )
     lines += [
         f"  {count_text(cube.lost, 'line')} lost" if cube.lost else "  no line lost",
@@ -94,8 +94,18 @@ def as_text(cube: Container, file: Path) -> list[str]:
     return lines
 
 
+def _error_text(error: int | None) -> str:
+    from pipeline.cli.output import count_text
+
+    if error is None:
+        return ""
+    return f", max error {count_text(error, 'count')}" if error else ", lossless"
+
+
 def _coded(cube: Container) -> dict[str, Any] | None:
     """Say how a coded cube is coded; None where it is not."""
+    from pipeline.container.coded import stated_error
+
     payload = cube.coded
     if payload is None:
         return None
@@ -105,7 +115,7 @@ def _coded(cube: Container) -> dict[str, Any] | None:
         "bytes": payload.size,
         "blocks": payload.count,
         "block_lines": payload.block_lines,
-        "max_error": cube.header.get("pca max error", 0),
+        "max_error": stated_error(cube.header),
     }
 
 

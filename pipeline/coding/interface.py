@@ -180,13 +180,20 @@ class Coding(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """See above."""
+
     @property
-    def file_type(self) -> str: ...
+    def file_type(self) -> str:
+        """See above."""
+
     @property
-    def block_lines(self) -> int: ...
+    def block_lines(self) -> int:
+        """See above."""
+
     @property
-    def shape(self) -> BlockShape: ...
+    def shape(self) -> BlockShape:
+        """See above."""
 
     def encode(self, pixels: Pixels) -> Encoded:
         """Code a block; may be called by several threads at once.

@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.compute.cells import to_float32, to_int16
 from pipeline.compute.interface import ALIGNMENT
-from pipeline.compute.kernel_cache import compile_kernel
+from pipeline.kernel_cache import compile_kernel
 from pipeline.compute.row_kernels import (
     F4,
     NOUGHT,

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numba
 import numpy as np
 
-from pipeline.compute.kernel_cache import compile_kernel
+from pipeline.kernel_cache import compile_kernel
 from pipeline.compute.vector_ops import STEP, gige_layout, lsb_layout, settle, unpack_step
 
 #: The layouts' numbers, by packing and bits; the arithmetic of :func:`pixel_at` relies on them.

@@ -29,8 +29,10 @@ from pipeline.layout import ENVI_TYPES
 
 #: Header field: lines of every block but the last.
 BLOCK_LINES: Final = "coded block lines"
-#: Fields that say how far a coded cube is from what was coded; kept when it is decoded.
-ERROR_FIELDS: Final = ("pca max error", "pca rmse", "pca mean spectral angle")
+#: What fields say of how far a coded cube is from what was coded, behind ``pca`` or ``coded``.
+ERRORS: Final = ("max error", "rmse", "mean spectral angle")
+#: Those fields; they are kept when the cube is decoded.
+ERROR_FIELDS: Final = tuple(f"{kind} {name}" for kind in ("pca", "coded") for name in ERRORS)
 #: Blocks of a cube at most: what a table of them has to find memory for.
 MOST_BLOCKS: Final = 1 << 21
 #: Decoded blocks that are kept: the one at hand, and its neighbour where a read begins inside it.
@@ -52,18 +54,29 @@ def decoded_type(header: Header) -> np.dtype[Any]:
     return np.dtype(ENVI_TYPES[code])
 
 
+def stated_error(header: Header) -> int | None:
+    """Give the counts that a pixel may be off as a header states; None where it does not.
+
+    A file states it as ``pca max error`` or ``coded max error``, a decoded one goes on to.
+    """
+    for name in ("pca max error", "coded max error"):
+        value = header.get(name)
+        if isinstance(value, int) and value >= 0:
+            return value
+    return None
+
+
 def plain_header(header: Header, coding: Coding) -> Header:
     """Give the header of the cube that a coded one decodes to: BIL, little endian.
 
     What coding with an error cost stays in it (``pca max error`` …).
     """
     plain = header.copy()
-    error = header.number("pca max error")
-    kept = ERROR_FIELDS if error else ()
-    coded = {name.casefold() for name in coding.fields()} | {BLOCK_LINES, "decoded data type"}
+    kept = ERROR_FIELDS if stated_error(header) else ()
+    coded = {name.casefold() for name in coding.fields()} | {"decoded data type"}
     for name in list(plain):
         key = name.casefold()
-        if key in coded or (key.startswith("pca ") and key not in kept):
+        if key in coded or (key.startswith(("pca ", "coded ")) and key not in kept):
             plain.remove(name)
     plain.set("file type", "ENVI Standard")
     plain.set("data type", header["decoded data type"])

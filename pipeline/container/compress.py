@@ -29,7 +29,7 @@ from pipeline.coding.interface import (
     Noise,
 )
 from pipeline.container.block_records import INDEX, Block, encode_index, pack_record
-from pipeline.container.coded import BLOCK_LINES, ERROR_FIELDS, MOST_BLOCKS
+from pipeline.container.coded import BLOCK_LINES, ERRORS, MOST_BLOCKS, stated_error
 from pipeline.container.header import Header
 from pipeline.container.header_text import CODED
 from pipeline.container.in_order import default_threads, in_order
@@ -169,10 +169,10 @@ def compress(
 
 def _warnings(source: Container) -> list[str]:
     found = list(source.warnings)
-    earlier = source.header.number("pca max error")
+    earlier = stated_error(source.header)
     if earlier:
         found.append(
-            f"{source.path} was coded with an error of up to {earlier:g} counts before: the new "
+            f"{source.path} was coded with an error of up to {earlier} counts before: the new "
             "file goes on to state it"
         )
     return found
@@ -199,10 +199,10 @@ def _coding(source: Container, shape: BlockShape, wanted: Wanted) -> Coding:
     if source.header.lines > coding.block_lines * MOST_BLOCKS:
         least = -(-source.header.lines // MOST_BLOCKS)
         raise ConfigError(f"block lines: found {coding.block_lines}, allowed are {least} and more")
-    earlier = source.header.number("pca max error")
+    earlier = stated_error(source.header)
     if earlier and not wanted.lossless:
         raise ContainerError(
-            f"{source.path}: was coded with an error of up to {earlier:g} counts before, so that "
+            f"{source.path}: was coded with an error of up to {earlier} counts before, so that "
             "a further one could not be known; allowed is lossless"
         )
     return coding
@@ -327,12 +327,12 @@ def coded_header(source: Container, coding: Coding) -> Header:
 
 def _error_fields(source: Header, coding: Coding, stats: BlockStats) -> dict[str, int | float]:
     """Give what is known at the end; an earlier error, to which none was added, stands."""
-    if coding.file_type != "PCA":
-        return {}
-    known: dict[str, int | float] = {"pca pixels": stats.pixels}
-    if not source.number("pca max error"):
+    kind = "pca" if coding.file_type == "PCA" else "coded"
+    known: dict[str, int | float] = {"pca pixels": stats.pixels} if kind == "pca" else {}
+    if not stated_error(source):
         rmse, angle = (float(f"{value:.6g}") for value in (stats.rmse, stats.mean_angle))
-        known |= zip(ERROR_FIELDS, (stats.max_error, rmse, angle), strict=True)
+        values = (stats.max_error, rmse, angle)
+        known |= {f"{kind} {name}": value for name, value in zip(ERRORS, values, strict=True)}
     return known
 
 

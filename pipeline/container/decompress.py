@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.container.coded import CodedPayload, plain_header
+from pipeline.container.coded import CodedPayload, plain_header, stated_error
 from pipeline.container.cut_file import CutFile, open_cut
 from pipeline.container.finishing import LEDGER, encode_safely
 from pipeline.container.header import sanitise
@@ -56,8 +56,8 @@ class Decompressed:
         In all, those that are missing included.
     raw_bytes, coded_bytes : int
     max_error : int or None
-        ``pca max error`` of the file: counts that a pixel may be off from what was coded. None
-        where it has none.
+        Counts that a pixel may be off from what was coded, as the file states; None where it
+        does not.
     missing : list of (first line, lines)
         Lines that could not be decoded, in order.
     problems : list of str
@@ -124,13 +124,12 @@ def decompress(
         job = _Job(source, payload, threads, progress)
         job.check_room(target.parent)
         made = write_whole(target, _GROWING, job.write, candidates=[target])
-        stated = source.header.get("pca max error")
         return Decompressed(
             made,
             payload.lines,
             payload.lines * payload.coding.shape.line_bytes(),
             payload.size,
-            stated if isinstance(stated, int) else None,
+            stated_error(source.header),
             job.missing,
             job.problems,
         )

@@ -126,6 +126,9 @@ _TABLE: Final[tuple[tuple[str, Kind, str, str], ...]] = (
     ("pca mean spectral angle", "float", "swath", "rad"),
     ("pca pixels", "int", "swath", "spectra that bases were learned from"),
     ("coded block lines", "int", "swath", "lines"),
+    ("coded max error", "int", "swath", "DN, over every pixel"),
+    ("coded rmse", "float", "swath", "DN"),
+    ("coded mean spectral angle", "float", "swath", "rad"),
 )
 
 #: Known fields by name.

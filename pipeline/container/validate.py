@@ -152,7 +152,7 @@ class _Check:
         if entry is not None and entry.stored and entry.offset % ALIGNMENT:
             self.warn("2.2", "data.envi", f"starts at {entry.offset}, no multiple of {ALIGNMENT}")
         kind = header.file_type.casefold()
-        if kind not in ("envi standard", "pca", "jpegxl", "jpeg2000", "packints"):
+        if not header.coded and kind not in ("envi standard", "pca"):
             self.error("2.4", "data.hdr", f"file type: found {header.file_type}, "
                        "allowed is ENVI Standard")  # fmt: skip
         if "wavelength" not in header:
