@@ -22,7 +22,7 @@ def coded_capture(
     """Give a capture, its coded form, and its pixels (lines, bands, samples)."""
     pixels = cube(rng, lines)
     plain = captured(folder / "plain.hsi", pixels, **fields)
-    made = code(plain, folder / "coded.hsi")
+    made = code(plain, folder / "coded.hsi", coding="deflate", max_error=0)
     return plain, made.path, pixels
 
 
