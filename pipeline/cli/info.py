@@ -71,19 +71,13 @@ def as_text(cube: Container, file: Path) -> list[str]:
 
     header, coded = cube.header, _coded(cube)
     raw = math.prod(header.shape) * cube.dtype.itemsize
-    size = size_text(raw if coded is None else coded["bytes"])
     lines = [
         str(file),
         f"  {count_text(header.lines, 'line')} × {header.samples} samples × {header.bands} bands, "
-        f"{cube.dtype.name} {header.interleave}, {size} from byte {cube.data_offset}",
+        f"{cube.dtype.name} {header.interleave}, {size_text(raw)} from byte {cube.data_offset}",
     ]
     if coded is not None:
-        error = coded["max_error"]
-        lines.append(
-            f"  coded: {coded['coding']}, {raw / max(coded['bytes'], 1):.2f} : 1, "
-            f"{count_text(coded['blocks'], 'block')} of {count_text(coded['block_lines'], 'line')}"
-            + _error_text(error)
-        )
+        lines.append(f"  coded: {_coded_text(coded, raw)}")
     lines += [
         f"  {count_text(cube.lost, 'line')} lost" if cube.lost else "  no line lost",
         "header",
@@ -94,23 +88,38 @@ def as_text(cube: Container, file: Path) -> list[str]:
     return lines
 
 
-def _error_text(error: int | None) -> str:
-    from pipeline.cli.output import count_text
+def _coded_text(coded: dict[str, Any], raw_bytes: int) -> str:
+    from pipeline.cli.output import count_text, size_text
 
-    if error is None:
-        return ""
-    return f", max error {count_text(error, 'count')}" if error else ", lossless"
+    if coded["coding"] is None:
+        return f"{coded['file_type']}, which is not known here"
+    parts = [
+        coded["coding"],
+        f"{size_text(coded['bytes'])} ({raw_bytes / max(coded['bytes'], 1):.2f} : 1)",
+        f"{count_text(coded['blocks'], 'block')} of {count_text(coded['block_lines'], 'line')}",
+    ]
+    error = coded["max_error"]
+    if error is not None:
+        parts.append(f"max error {count_text(error, 'count')}" if error else "lossless")
+    return ", ".join(parts)
 
 
 def _coded(cube: Container) -> dict[str, Any] | None:
     """Say how a coded cube is coded; None where it is not."""
+    from pipeline.cli.output import warn
     from pipeline.container.coded import stated_error
+    from pipeline.errors import ContainerError
 
-    payload = cube.coded
-    if payload is None:
+    if not cube.header.coded:
         return None
-    return {
-        "file_type": cube.header.file_type,
+    known = {"file_type": cube.header.file_type, "coding": None}
+    try:
+        payload = cube.coded
+    except ContainerError as error:  # of a later swath, or damaged: the header is worth seeing
+        warn(str(error))
+        return known
+    assert payload is not None
+    return known | {
         "coding": payload.coding.name,
         "bytes": payload.size,
         "blocks": payload.count,

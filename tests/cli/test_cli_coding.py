@@ -94,6 +94,21 @@ def test_info_says_how_a_file_is_coded(coded: Path, capfd: pytest.CaptureFixture
     assert "60 lines × 24 samples × 20 bands, uint16" in out
 
 
+def test_info_shows_the_header_of_a_coding_that_is_not_known(
+    coded: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with open_container(coded) as cube:
+        fields = cube.header.copy()
+    fields.set("file type", "SECRET")
+    (tmp_path / "data.hdr").write_bytes(fields.encode())
+    (tmp_path / "data.envi").write_bytes(b"x" * 99)
+    assert run(["info", str(tmp_path / "data.hdr")]) == 0
+    out, err = capfd.readouterr()
+    assert "coded: SECRET, which is not known here" in out
+    assert "target = leaf" in out
+    assert "SECRET" in err
+
+
 def test_compare_of_equal_files_is_one_word(
     captured: Path, coded: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

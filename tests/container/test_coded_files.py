@@ -138,6 +138,8 @@ def test_an_unpacked_coded_cube_is_read_by_its_header(tmp_path, rng):
         archive.extract("data.hdr", tmp_path)
     with swath.open(tmp_path / "data.hdr") as cube:
         np.testing.assert_array_equal(cube.read(17).T, pixels[17])
+    made = decompress(tmp_path / "data.hdr", tmp_path / "again.hsi")
+    np.testing.assert_array_equal(stored(made.path), pixels)
 
 
 def test_raw_says_how_a_coded_cube_is_read(tmp_path, rng):
