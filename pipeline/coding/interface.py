@@ -182,12 +182,15 @@ class Coding(Protocol):
     @property
     def name(self) -> str:
         """See above."""
+
     @property
     def file_type(self) -> str:
         """See above."""
+
     @property
     def block_lines(self) -> int:
         """See above."""
+
     @property
     def shape(self) -> BlockShape:
         """See above."""
