@@ -65,7 +65,7 @@ def take_apart(pixels: Pixels, masks: Masks) -> Matrix:
         bit for each value of the matrix (the first in the lowest bit), 1 where masked, ``uint32``
         count and a zlib section of these values.
     """
-    lines, bands, samples = pixels.shape
+    bands = pixels.shape[1]
     pixels = np.ascontiguousarray(pixels)
     flags, parts = 0, []
     good = np.ones(bands, np.bool_)

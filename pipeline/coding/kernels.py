@@ -49,7 +49,8 @@ def measure(pixels, decoded, products):  # type: ignore[no-untyped-def]
     ``products`` is scratch, float64 (3, samples): of spectrum a and error e a·a, a·e, e·e.
     """
     lines, bands, samples = pixels.shape
-    largest, squared, angle, spectra = 0, 0.0, 0.0, 0
+    squared, angle, spectra = 0.0, 0.0, 0
+    largest = np.int32(0)
     aa, ae, ee = products[0], products[1], products[2]
     for n in range(lines):
         products[:] = 0.0

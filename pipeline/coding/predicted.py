@@ -10,7 +10,7 @@ that of 32-bit integers: any machine decodes the same bytes. After J. Mielikaine
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -53,7 +53,7 @@ class PredictedCoding:
     shape: BlockShape
     block_lines: int
     max_error: int = 0
-    masks: Masks = Masks()
+    masks: Masks = field(default_factory=Masks)
     numba: bool = True
 
     name = "predicted"
@@ -157,7 +157,7 @@ class _Predictor:
             np.empty((size, columns), np.int32),
         )
         learned = columns if self._whole is None else len(self._whole)
-        floats = np.empty((size, learned), np.float32)
+        floats = np.empty((size, learned), np.float64)
         tops = np.zeros(size, np.int64)
         moments = np.zeros((size, size))
         sums = np.empty(columns, np.int32)
@@ -189,7 +189,7 @@ class _Predictor:
 
     def _learned(self, row: NDArray[np.int32]) -> NDArray[np.float32]:
         picked = row if self._whole is None else row[self._whole]
-        return picked.astype(np.float32)
+        return picked.astype(np.float64)
 
 
 def _weights(
@@ -211,8 +211,8 @@ def _weights(
     left = power - 2 * float(exact @ about) + float(exact @ moments @ exact)
     # rounding each weight to 2^-bits adds trace · 2^(-2 bits) / 12
     left = max(left, learned / 12)
-    bits = int(np.ceil(0.5 * np.log2(max(trace / (12 * ROUNDING * left), 1.0))))
-    for bits in range(min(bits, FINEST), -1, -1):
+    enough = int(np.ceil(0.5 * np.log2(max(trace / (12 * ROUNDING * left), 1.0))))
+    for bits in range(min(enough, FINEST), -1, -1):
         weights = np.rint(exact * (1 << bits))
         if (
             float(np.abs(weights) @ tops) + (1 << bits) < 1 << 31

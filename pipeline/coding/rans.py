@@ -281,8 +281,8 @@ def _make_tables(values: Ints, histogram: Any) -> tuple[NDArray[np.uint8], Table
     """Sort rows into classes by their spread, and measure each class's frequencies."""
     spread = np.abs(values).mean(axis=1)
     kind = np.where(spread > 0, np.floor(PER_OCTAVE * np.log2(np.maximum(spread, 1e-4))), -99)
-    levels, classes = np.unique(np.maximum(kind, -40), return_inverse=True)
-    classes = classes.astype(np.uint8)
+    levels, which = np.unique(np.maximum(kind, -40), return_inverse=True)
+    classes = which.astype(np.uint8)
     shift = np.maximum(np.floor(levels / PER_OCTAVE) - FINE, 0).astype(np.int32)
     least, count = np.zeros((2, len(levels)), np.int32)
     frequency = np.zeros((len(levels), SYMBOLS), np.uint32)
