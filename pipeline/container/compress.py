@@ -21,7 +21,6 @@ from pipeline.coding.choose import make_coding
 from pipeline.coding.interface import (
     DTYPES,
     MOST_PIXELS,
-    Aim,
     BlockShape,
     BlockStats,
     Coding,
@@ -60,7 +59,7 @@ class Wanted:
     Attributes
     ----------
     coding : str or None
-        Its name; None leaves the choice to what is asked for.
+        Its name; None: ``smallest`` with a bound or without an error, else ``packed``.
     max_error : int or None
         Counts that a pixel may be off; 0 is lossless.
     ratio : float or None
@@ -229,13 +228,16 @@ def coding_for(wanted: Wanted, shape: BlockShape, noise: Noise | None, masks: Ma
         )
     if lines is None:
         lines = max(1, min(BLOCK_LINES_DEFAULT, _BLOCK_PIXELS // pixels))
-    aim = Aim(
-        max_error=0 if wanted.lossless else wanted.max_error,
+    exact = wanted.ratio is None and noise is None
+    return make_coding(
+        wanted.coding or ("smallest" if exact else "packed"),
+        shape,
+        block_lines=lines,
+        max_error=(wanted.max_error or 0) if exact else wanted.max_error,
         ratio=wanted.ratio,
         noise=noise,
         masks=masks,
     )
-    return make_coding(wanted.coding, shape, aim, block_lines=lines)
 
 
 def masks_of(header: Header, dtype: np.dtype[Any]) -> Masks:
