@@ -72,10 +72,15 @@ def test_a_coded_capture_is_whole_and_says_how_far_it_is_off(
     assert Path(result.file).stat().st_size == result.bytes == done.bytes
 
 
-def test_lines_that_were_lost_stay_lost_in_the_coded_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "keys",
+    [["pipeline.store=pca", "pipeline.pca.lossless=true"], ["pipeline.store=packints"]],
+    ids=["lossless", "packints"],
+)
+def test_lines_that_were_lost_stay_lost_in_the_coded_file(tmp_path: Path, keys: list[str]) -> None:
     text = SIMULATED + "[camera.faults]\nlose_lines = [20, 21]\n"
     path = write_rig(tmp_path, text)
-    result = capture(path, "pipeline.store=pca", "pipeline.pca.lossless=true", lines=60)
+    result = capture(path, *keys, lines=60)
     assert (result.exit_status, result.lost) == (3, 2)
     with swath.open(result.file) as cube:
         assert cube.lost == 2
@@ -106,26 +111,23 @@ def test_a_disk_that_fills_up_while_coding_leaves_the_raw_file(
     assert (done.store, done.exit_status) == ("raw", 1)
 
 
-def test_what_cannot_be_coded_is_refused_when_arming(tmp_path: Path) -> None:
-    floats = write_envi(
-        tmp_path, "floats", np.ones((20, 6, 5), "f4"), {"wavelength units": "Index"}
-    )
-    deep = write_envi(tmp_path, "deep", np.ones((20, 6, 5), "u2"), {"bit depth": 14})
-    path = replay_rig(tmp_path, floats)
-    for key, fault in (
-        ("pipeline.store=packints", "found pixels of float32"),
-        ("pipeline.pca.lossless=true", "found pixels of float32"),
-    ):
-        with pytest.raises(ConfigError, match=fault):
-            capture(path, "pipeline.store=pca", key)
-    path = replay_rig(tmp_path, deep)
-    for keys, fault in (
-        (["pipeline.store=packints"], "delivers 14 bits"),
-        (["pipeline.store=pca", "pipeline.pca.coding=magic"], "magic"),
-        (["pipeline.store=pca", "pipeline.pca.noise=true"], "black reference"),
-    ):
-        with pytest.raises(ConfigError, match=fault):
-            capture(path, *keys)
+@pytest.mark.parametrize(
+    ("keys", "dtype", "fault"),
+    [
+        (["pipeline.store=packints"], "f4", "found pixels of float32"),
+        (["pipeline.store=pca", "pipeline.pca.lossless=true"], "f4", "found pixels of float32"),
+        (["pipeline.store=packints"], "u2", "delivers 14 bits"),
+        (["pipeline.store=pca", "pipeline.pca.coding=magic"], "u2", "magic"),
+        (["pipeline.store=pca", "pipeline.pca.noise=true"], "u2", "black reference"),
+    ],
+)
+def test_what_cannot_be_coded_is_refused_when_arming(
+    tmp_path: Path, keys: list[str], dtype: str, fault: str
+) -> None:
+    cube = np.ones((20, 6, 5), dtype)
+    source = write_envi(tmp_path, "cube", cube, {"wavelength units": "Index", "bit depth": 14})
+    with pytest.raises(ConfigError, match=fault):
+        capture(replay_rig(tmp_path, source), *keys)
     assert not list((tmp_path / "out").glob("*"))
 
 

@@ -30,7 +30,12 @@ def compress(
     ] = False,
     coding: Annotated[
         str | None,
-        typer.Option("--coding", metavar="NAME", help="How the pixels are coded; see the docs."),
+        typer.Option(
+            "--coding",
+            metavar="NAME",
+            help="packed, deflate, predicted, smallest, jpegxl, jpeg2000 or packints; else whichever "
+            "suits the aim.",
+        ),
     ] = None,
     block_lines: Annotated[
         int | None,

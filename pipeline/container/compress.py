@@ -33,6 +33,7 @@ from pipeline.container.header import Header
 from pipeline.container.header_text import CODED
 from pipeline.container.in_order import default_threads, in_order
 from pipeline.container.reader import Container
+from pipeline.container.references import lost_lines
 from pipeline.container.repack import checked_chunks
 from pipeline.container.rewriting import begin_entries, copy_entries, new_file
 from pipeline.container.scaling import ignore_value
@@ -162,12 +163,17 @@ def compress(
             header.lines * shape.line_bytes(),
             job.size,
             job.stats,
-            _warnings(source),
+            _warnings(source, job.emptied),
         )
 
 
-def _warnings(source: Container) -> list[str]:
+def _warnings(source: Container, emptied: int) -> list[str]:
     found = list(source.warnings)
+    if emptied:
+        found.append(
+            f"{emptied} lines that were lost hold 0, as packed pixels have no room for another "
+            "value; the ledger names them"
+        )
     earlier = stated_error(source.header)
     if earlier:
         found.append(
@@ -267,6 +273,7 @@ class _Job:
         self._progress = progress or (lambda done, total: None)
         self.blocks: list[Block] = []
         self.size = 0
+        self.emptied = 0
         self.stats = BlockStats(0)
 
     def write(self, fd: int, work: Path) -> None:
@@ -290,6 +297,8 @@ class _Job:
         done = 0
         lines, step = self._source.header.lines, self._coding.block_lines
         blocks = source_blocks(self._source, step)
+        if self._coding.file_type == "PACKINTS":
+            blocks = self._without_filling(blocks)
         tasks = (functools.partial(self._coding.encode, pixels) for pixels in blocks)
         for encoded in in_order(tasks, self._threads):
             data, count = encoded.data, min(step, lines - done)
@@ -304,6 +313,19 @@ class _Job:
             self._progress(done, lines)
         self.size = at - start
         out.complete("data.envi", self.size, crc)
+
+    def _without_filling(self, blocks: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+        """Give blocks whose lost lines hold 0: 12 bits have no room for the 65535 in them."""
+        lost = lost_lines(self._source.ledger, self._source.header.lines)
+        first = 0
+        for pixels in blocks:
+            part = lost[first : first + len(pixels)]
+            if part.any():
+                pixels = pixels.copy()
+                pixels[part] = 0
+                self.emptied += int(np.count_nonzero(part))
+            first += len(pixels)
+            yield pixels
 
 
 def coded_header(source: Container, coding: Coding) -> Header:

@@ -254,7 +254,7 @@ def test_a_bar_is_drawn_on_a_terminal_and_nothing_in_a_pipe(captured: Path, tmp_
     pty = pytest.importorskip("pty")
     main, side = pty.openpty()
     code = "import sys; from pipeline.cli.app import run; sys.exit(run(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "compress", str(captured)]
+    command = [sys.executable, "-c", code, "compress", "--coding", "packints", str(captured)]
     done = subprocess.run(
         [*command, str(tmp_path / "a.hsi")],
         stdout=subprocess.PIPE,
