@@ -33,8 +33,8 @@ def compress(
         typer.Option(
             "--coding",
             metavar="NAME",
-            help="packed, deflate, predicted, smallest, jpegxl, jpeg2000 or packints; else whichever "
-            "suits the aim.",
+            help="packed, deflate, predicted, smallest, jpegxl, jpeg2000 or packints; without it "
+            "what suits the aim.",
         ),
     ] = None,
     block_lines: Annotated[

@@ -18,7 +18,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.coding.choose import coding_of
 from pipeline.coding.interface import MOST_PIXELS, BlockShape, Coding
 from pipeline.container.block_records import RECORD, Block, decode_index, unpack_record, walk
 from pipeline.container.cube import Array, Box, Cube
@@ -269,6 +268,8 @@ class CodedPayload:
 
 
 def _coding(header: Header, where: str) -> tuple[Coding, int]:
+    from pipeline.coding.choose import coding_of  # with imagecodecs: not for plain files
+
     lines, samples, bands = header.shape
     block_lines = header.get(BLOCK_LINES)
     if not isinstance(block_lines, int) or block_lines < 1:
