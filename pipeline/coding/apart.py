@@ -80,12 +80,13 @@ def take_apart(pixels: Pixels, masks: Masks) -> Matrix:
         flags |= COPIES
         parts.append(deflated(back.astype("<u4")))
         rows = rows[:, back == 0]
+    rows = np.ascontiguousarray(rows)
     masked = np.zeros(rows.shape, np.bool_)
     if masks.ignore is not None:
         masked |= rows == masks.ignore
     if masks.saturation is not None:
         masked |= rows >= masks.saturation
-    wide = rows.astype(np.int32)
+    wide = np.ascontiguousarray(rows, np.int32)
     if not masked.any():
         return Matrix(wide, None, struct.pack("<B", flags) + b"".join(parts))
     flags |= MASKED

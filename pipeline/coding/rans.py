@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.coding.compiled import compile_rans, rans_kernels
 from pipeline.coding.sections import Sections, bad, deflated, section
 
 #: Bits of the frequencies of a table: they add up to ``1 << BITS``.
@@ -124,8 +125,6 @@ def encode_rows(values: Ints) -> bytes:
         section of low bits: for each row ``shift`` planes, the lowest first, of n bits each, the
         first value in the lowest bit; the lanes' states (uint32) and a section of words (uint16).
     """
-    from pipeline.coding.rans_kernels import compile_rans
-
     rows, n = values.shape
     if not values.size:
         return b""
@@ -203,9 +202,7 @@ def decode_rows(data: Sections, rows: int, n: int, *, numba: bool = True) -> Int
         raise bad("half a word")
     words = words.view("<u2").astype(np.uint16)
     symbols = np.empty((rows, n), np.uint8)
-    kernels: Any = None
-    if numba:
-        kernels = _kernels()
+    kernels = rans_kernels() if numba else None
     decode = kernels.decode if kernels else decode_symbols
     if decode(classes, tables.slots(), states, words, symbols) != len(words):
         raise bad("words that do not end with the rows")
@@ -236,14 +233,6 @@ def decode_symbols(
             state[low] = state[low] << 16 | words[at : at + len(low)]
             at += len(low)
     return at
-
-
-def _kernels() -> Any:
-    try:
-        from pipeline.coding.rans_kernels import compile_rans
-    except ImportError:
-        return None
-    return compile_rans()
 
 
 def _values(
