@@ -164,7 +164,7 @@ class _Sums:
                 sums._counts += x.shape[0] * x.shape[2]
                 sums._low, sums._high = x.min(axis=(0, 2)), x.max(axis=(0, 2))
             sums._differing = int(np.count_nonzero(error))
-            sums._largest = np.maximum(error.max(axis=(0, 2)), -error.min(axis=(0, 2)))
+            sums._largest = np.maximum(error.max(axis=(0, 2)), -error.min(axis=(0, 2))) + 0.0
             squares = np.square(error, out=error)
             sums._squares = squares.sum(axis=(0, 2))
             sums._add_angles(x, y, squares.sum(axis=1))

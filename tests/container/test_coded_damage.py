@@ -17,6 +17,7 @@ from made_containers import make_hsi
 
 import pipeline.container.compress as compressing
 import pipeline.container.decompress as decompressing
+from pipeline.coding.choose import NAMES
 from pipeline.container.block_records import (
     INDEX,
     RECORD,
@@ -299,6 +300,47 @@ def test_two_processes_do_not_write_one_file(files, tmp_path):
     finally:
         os.close(fd)
     assert work.exists()
+
+
+@pytest.fixture(scope="module")
+def of_every_coding(tmp_path_factory):
+    """Payloads of the same cube by the name of their coding; files stay open."""
+    folder = tmp_path_factory.mktemp("codings")
+    rng = np.random.default_rng(7)
+    array = (np.cumsum(rng.integers(0, 9, (20, 12, 6)), axis=2) + 60).astype("u2")
+    source = make_hsi(folder / "a.hsi", array)
+    found = {}
+    for name in NAMES:
+        made = code(source, folder / f"{name}.hsi", coding=name)
+        with Container(made.path) as cube:
+            found[name] = cube.coded
+    return found
+
+
+@given(data=st.data())
+@pytest.mark.parametrize("name", NAMES)
+def test_bytes_whose_checksum_holds_and_that_are_no_block_are_refused_in_a_sentence(
+    of_every_coding, name, data
+):
+    payload = of_every_coding[name]
+    good = bytearray(payload.check(1))
+    if data.draw(st.booleans()):
+        place = data.draw(st.integers(0, min(len(good) - 1, 60)))
+        good[place] = data.draw(st.integers(0, 255))
+    else:
+        cut = data.draw(st.integers(0, len(good)))
+        good[cut:] = data.draw(st.binary(max_size=40))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(payload, "check", lambda number: bytes(good))
+        try:
+            pixels = payload.decode(1)
+        except ContainerError as error:
+            text = str(error)
+        else:
+            text = ""
+            assert (pixels.shape, pixels.dtype) == ((4, 6, 12), np.dtype("u2"))
+    assert "\n" not in text
+    assert not text or "block 1 (lines 16 to 19): " in text
 
 
 # -- headers that lie --------------------------------------------------------------------------

@@ -48,6 +48,7 @@ def test_a_coded_cube_equals_its_source(tmp_path):
     found = compare(source, made.path)
     assert found.differing == 0
     assert (found.total.max_error, found.total.rmse, found.total.psnr) == (0, 0, np.inf)
+    assert str(found.total.max_error) == "0.0"
     assert (found.angle_mean, found.angle_max) == (0, 0)
 
 
