@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from pipeline.coding.apart import Apart, Matrix, take_apart
 from pipeline.coding.compiled import compile_rows, row_kernels
-from pipeline.coding.interface import Aim, BlockShape, Encoded, Masks, Pixels
+from pipeline.coding.interface import Aim, BlockShape, Encoded, Masks, Noise, Pixels
 from pipeline.coding.measure import measured
 from pipeline.coding.rans import decode_rows, encode_rows
 from pipeline.coding.sections import Sections, bad, deflated, inflate, section
 
 #: Bits after the point of a basis vector's elements.
 BASIS_BITS: Final = 15
+#: Bits after the point of a step.
+STEP_BITS: Final = 4
 #: A score goes to the next whole step from this fraction of it on: a bit costs what 0.12 step² of
 #: error cost, and small scores are more often below their interval's middle than above.
 ROUND_UP: Final = 0.6
@@ -32,8 +34,19 @@ ROUND_UP: Final = 0.6
 WORTH: Final = 0.1155
 #: Bits that an element of a basis vector is stored with, beyond the spread of scores in steps.
 SPARE_BITS: Final = 2
-#: Trials of a step for a ratio.
-TRIALS: Final = 12
+#: Whether there is a residual, d, components, step.
+HEAD: Final = "<BHHI"
+#: For a ratio a step is tried on so many spectra (their tables and lanes take about so many bytes),
+#: then on all, more often only if no step was wide enough.
+SAMPLE: Final = 3200
+SAMPLE_BYTES: Final = 150
+SAMPLE_TRIALS: Final = 6
+TRIALS: Final = 3
+MOST_TRIALS: Final = 30
+#: Widest step that is tried.
+LARGEST: Final = 1 << 22
+#: A block this close to the bytes it may have is not tried again.
+CLOSE: Final = 0.98
 #: Step of the scores of a bounded block, in intervals 2 d + 1.
 FACTOR: Final = 1.5
 #: libdeflate's; of residuals 6 takes 1 % less and twice the time.
@@ -75,28 +88,24 @@ class PcaCoding:
         """Code a block.
 
         The data: ``uint8`` 1 if there is a residual, ``uint16`` d, ``uint16`` components K,
-        ``uint32`` step D; what is apart; the mean of each row of the matrix (int32); a zlib section
-        of the zeros below each basis vector's elements (uint8 (K,)); then as coded rows the basis
-        without these zeros (K, rows) and the scores (K, columns); with a residual its rows.
+        ``uint32`` step D in 1/16 counts; what is apart; the mean of each row of the matrix (int32);
+        a zlib section of the zeros below each basis vector's elements (uint8 (K,)); then as coded
+        rows the basis without these zeros (K, rows) and the scores (K, columns); with a residual
+        its rows.
         """
         bound = self.aim.max_error
         matrix = take_apart(pixels, self.aim.masks if bound != 0 else Masks())
         fit = _Fit(matrix)
-        budget = 0.0
         if bound is not None:
-            step = max(1, round(FACTOR * (2 * bound + 1)))
-        elif self.aim.noise is not None:
-            step = max(1, round(self.aim.noise.sigma(fit.level)))
+            model = fit.model(_units(FACTOR * (2 * bound + 1)))
+        elif self.aim.ratio is not None:
+            head_bytes = struct.calcsize(HEAD) + len(matrix.apart)
+            model = self._within(fit, pixels.nbytes / self.aim.ratio - head_bytes)
         else:
-            step = 1
-        if self.aim.ratio is not None:
-            budget = pixels.nbytes / self.aim.ratio - len(matrix.apart)
-            step = fit.step_for(budget)
-        model = fit.model(step)
-        if self.aim.ratio is not None:
-            model = self._within(fit, model, budget)
+            noise = self.aim.noise or Noise(1.0)
+            model = fit.model(_units(noise.sigma(fit.level)))
         decoded = settled(model, self.shape)
-        head = struct.pack("<BHHI", bound is not None, bound or 0, len(model.basis), model.step)
+        head = struct.pack(HEAD, bound is not None, bound or 0, len(model.basis), model.step)
         parts = [head, matrix.apart, self._model_bytes(model)]
         if bound is not None:
             parts.append(self._rows(_residual(matrix, decoded, bound, self.shape)))
@@ -107,7 +116,7 @@ class PcaCoding:
     def decode(self, data: bytes | memoryview, lines: int) -> Pixels:
         """Decode a block; see ``Coding``."""
         take = Sections(data)
-        bounded, bound, components, step = take.numbers("BHHI")
+        bounded, bound, components, step = take.numbers(HEAD[1:])
         apart = Apart(take, self.shape, lines)
         means = take.array("<i4", apart.rows).astype(np.int32)
         zeros = take.inflated("u1", components)
@@ -164,15 +173,32 @@ class PcaCoding:
             raise bad("values out of their range")
         return values
 
-    def _within(self, fit: _Fit, model: Model, budget: float) -> Model:
-        """Widen the step until the bytes, counted, are within the budget."""
-        for _ in range(TRIALS):
-            size = len(self._model_bytes(model)) + 9
-            if size <= budget or not len(model.basis):
+    def _within(self, fit: _Fit, budget: float) -> Model:
+        """Find the smallest step whose bytes, counted, are within the budget."""
+        every, step = max(1, fit.columns // SAMPLE), float(_units(32))
+        for _ in range(SAMPLE_TRIALS):
+            model = fit.model(round(step), every)
+            more = len(self._rows(model.scores)) - SAMPLE_BYTES
+            size = len(self._model_bytes(model)) + (every - 1) * max(more, 0)
+            if CLOSE * budget < size < budget / CLOSE:
                 break
-            step = max(model.step + 1, int(model.step * (size / budget) ** 0.7))
-            model = fit.model(step)
-        return model
+            step = min(max(step * size / max(budget, 1.0), 1.0), LARGEST)
+        best: Model | None = None
+        tried = round(step)
+        for trial in range(MOST_TRIALS):
+            model = fit.model(tried)
+            size = len(self._model_bytes(model))
+            if size <= budget and (best is None or model.step < best.step):
+                best = model
+            if not len(model.basis) or CLOSE * budget < size <= budget:
+                break
+            if best is not None and trial >= TRIALS:
+                break
+            wanted = max(1, round(tried * size / max(CLOSE * budget, 1.0)))
+            tried = wanted if wanted != tried else tried + (1 if size > budget else -1)
+            if not 1 <= tried <= LARGEST or (best is not None and tried >= best.step):
+                break
+        return best or model
 
 
 @dataclass(frozen=True)
@@ -186,7 +212,7 @@ class Model:
     scores : ndarray of int32 (components, columns)
         In steps.
     step : int
-        counts.
+        In units of 1/16 count.
     means : ndarray of int32 (rows,)
         counts; what scores are about.
     """
@@ -206,8 +232,8 @@ class Model:
         return within and top * largest * self.step * len(self.basis) < EXACT >> 1
 
     def about_means(self) -> NDArray[np.float64]:
-        """Give ``Σ basis · score · step / 2¹⁵``, exact: (rows, columns)."""
-        out: NDArray[Any] = (self.basis.T * (self.step / (1 << BASIS_BITS))) @ (
+        """Give ``Σ basis · score · step / 2¹⁹``, exact: (rows, columns)."""
+        out: NDArray[Any] = (self.basis.T * (self.step / (1 << (BASIS_BITS + STEP_BITS)))) @ (
             self.scores.astype(np.float64)
         )
         return out
@@ -218,12 +244,12 @@ class _Fit:
 
     def __init__(self, matrix: Matrix) -> None:
         rows, masked = matrix.rows, matrix.masked
-        self._size, self._columns = rows.shape
+        self._size, self.columns = rows.shape
         whole = rows if masked is None else rows[:, ~masked.any(axis=0)]
         if not whole.shape[1]:
             whole = rows
         self.learned = whole.shape[1]
-        if self._columns:
+        if self.columns:
             self._means = np.rint(whole.mean(axis=1)).astype(np.int32)
         else:
             self._means = np.zeros(self._size, np.int32)
@@ -236,28 +262,18 @@ class _Fit:
         self._power = np.maximum(values[::-1], 0.0) / max(self.learned, 1)
         self._vectors = np.ascontiguousarray(vectors[:, ::-1].T)
         self._centred = centred
-        self._projected = np.empty((0, self._columns), np.float32)
+        self._projected = np.empty((0, self.columns), np.float32)
 
-    def model(self, step: int) -> Model:
-        """Quantise with a step; a larger one where products would not be exact."""
+    def model(self, step: int, every: int = 1) -> Model:
+        """Quantise with a step; a larger one where products would not be exact.
+
+        Of the scores, those of each ``every``-th spectrum.
+        """
         while True:
-            made = self._quantised(step)
+            made = self._quantised(step, every)
             if made.exact():
                 return made
             step *= 2
-
-    def step_for(self, budget: float) -> int:
-        """Guess the step at which scores and basis take so many bytes, from variances alone."""
-        low, high = 0.0, 17.0
-        for _ in range(20):
-            middle = (low + high) / 2
-            spread = np.sqrt(self._power) / 2**middle
-            bits = np.log2(1 + 2.0 * spread**1.2)
-            kept = spread > 0.3
-            basis = np.minimum(np.log2(np.maximum(spread, 1)) + SPARE_BITS, BASIS_BITS)
-            total = bits.sum() * self._columns + (basis * kept).sum() * self._size
-            low, high = (middle, high) if total > 8 * budget else (low, middle)
-        return max(1, round(2**high))
 
     def _scores(self, count: int) -> NDArray[np.float32]:
         have = len(self._projected)
@@ -266,28 +282,35 @@ class _Fit:
             self._projected = np.concatenate([self._projected, more]) if have else more
         return self._projected[:count]
 
-    def _quantised(self, step: int) -> Model:
+    def _quantised(self, whole: int, every: int) -> Model:
+        step = whole / (1 << STEP_BITS)
         # Beyond these no score reaches a step, but for single outliers.
         count = int((self._power > (0.15 * step) ** 2).sum())
-        exact = self._scores(count)
+        exact = np.ascontiguousarray(self._scores(count)[:, ::every])
         scores = np.empty(exact.shape, np.int32)
         saved, hits = np.empty(count), np.empty(count, np.int64)
         scale, add = np.float32(1 / step), np.float32(1 - ROUND_UP)
         compile_rows().round_scores(exact, scale, add, scores, saved, hits)
+        saved *= every
+        hits *= every
         spread = np.sqrt(self._power[:count]) / step
         bits = np.clip(np.ceil(np.log2(np.maximum(spread, 1e-3))) + SPARE_BITS + 2, 4, BASIS_BITS)
         cost = bits * self._size * 0.7 + hits * (
-            2 + np.log2(np.maximum(self._columns / np.maximum(hits, 1), 1))
+            2 + np.log2(np.maximum(self.columns / np.maximum(hits, 1), 1))
         )
         kept = np.flatnonzero((hits > 0) & (saved > WORTH * cost))
         units = (2.0 ** (BASIS_BITS - bits[kept]))[:, None]
         basis = np.rint(self._vectors[kept] * (1 << BASIS_BITS) / units) * units
         basis = np.clip(basis, -(1 << BASIS_BITS), (1 << BASIS_BITS) - units)
-        return Model(basis.astype(np.int32), scores[kept], step, self._means)
+        return Model(basis.astype(np.int32), scores[kept], whole, self._means)
+
+
+def _units(counts: float) -> int:
+    return max(1, round(counts * (1 << STEP_BITS)))
 
 
 def settled(model: Model, shape: BlockShape, *, numba: bool = True) -> NDArray[np.int32]:
-    """Reconstruct: ``mean + ⌊Σ basis · score · step / 2¹⁵ + ½⌋``, clipped to the pixels' type."""
+    """Reconstruct: ``mean + ⌊Σ basis · score · step / 2¹⁹ + ½⌋``, clipped to the pixels' type."""
     info, exact = np.iinfo(shape.dtype), model.about_means()
     if kernels := row_kernels() if numba else None:
         out = np.empty(exact.shape, np.int32)
