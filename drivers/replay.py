@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from drivers.camera import EndOfFrames, Frame
 from drivers.recording import Recording, source_fields
 from pipeline.config import CameraConfig, Rig
-from pipeline.container.coded import stated_error
+from pipeline.container.coded_header import stated_error
 from pipeline.container.cube import Cube
 from pipeline.container.header import Header
 from pipeline.container.reader import Container, open_container

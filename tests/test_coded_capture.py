@@ -14,7 +14,7 @@ import pipeline.container.compress as compressing
 import swath
 from pipeline.cli.display import summary
 from pipeline.config import PcaConfig
-from pipeline.container.coded import stated_error
+from pipeline.container.coded_header import stated_error
 from pipeline.container.envi import write_envi
 from pipeline.container.validate import validate
 from pipeline.errors import ConfigError

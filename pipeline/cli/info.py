@@ -107,7 +107,7 @@ def _coded_text(coded: dict[str, Any], raw_bytes: int) -> str:
 def _coded(cube: Container) -> dict[str, Any] | None:
     """Say how a coded cube is coded; None where it is not."""
     from pipeline.cli.output import warn
-    from pipeline.container.coded import stated_error
+    from pipeline.container.coded_header import stated_error
     from pipeline.errors import ContainerError
 
     if not cube.header.coded:

@@ -2,7 +2,7 @@
 
 Reads the header of a coded ``data.envi`` and its table of blocks; decodes only the blocks that are
 asked for and keeps the last few. Damage to one block is an error that names its lines, and costs no
-other. Knows records, codings, headers and cubes; nothing of ZIP files or of how a coded file is
+other. Knows records, codings, headers, cubes and where entries lie; nothing of how a coded file is
 written.
 """
 
@@ -13,76 +13,35 @@ import threading
 import weakref
 from collections import OrderedDict
 from concurrent.futures import Future
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.coding.interface import MOST_PIXELS, BlockShape, Coding
-from pipeline.container.block_records import RECORD, Block, decode_index, unpack_record, walk
+from pipeline.container.block_records import (
+    INDEX,
+    INDEX_ROW_BYTES,
+    RECORD,
+    Block,
+    decode_index,
+    unpack_record,
+    walk,
+)
+from pipeline.container.coded_header import BLOCK_LINES, decoded_type
 from pipeline.container.cube import Array, Box, Cube
 from pipeline.container.header import Header
 from pipeline.container.sink_io import crc32, read_at
+from pipeline.container.zipfile_layout import Archive
 from pipeline.errors import ConfigError, ContainerError
-from pipeline.layout import ENVI_TYPES
 
-#: Header field: lines of every block but the last.
-BLOCK_LINES: Final = "coded block lines"
-#: What fields say of how far a coded cube is from what was coded, behind ``pca`` or ``coded``.
-ERRORS: Final = ("max error", "rmse", "mean spectral angle")
-#: Those fields; they are kept when the cube is decoded.
-ERROR_FIELDS: Final = tuple(f"{kind} {name}" for kind in ("pca", "coded") for name in ERRORS)
 #: Blocks of a cube at most: what a table of them has to find memory for.
 MOST_BLOCKS: Final = 1 << 21
+#: Bytes of a table of blocks at most.
+_MAX_TABLE: Final = 1 << 27
 #: Decoded blocks that are kept: the one at hand, and its neighbour where a read begins inside it.
 _KEPT: Final = 2
-
-
-def decoded_type(header: Header) -> np.dtype[Any]:
-    """Give the type of the pixels of a coded cube, native byte order.
-
-    Raises
-    ------
-    ContainerError
-        When ``decoded data type`` is none of ENVI's.
-    """
-    code = header.get("decoded data type")
-    if not isinstance(code, int) or code not in ENVI_TYPES:
-        allowed = ", ".join(map(str, ENVI_TYPES))
-        raise ContainerError(f"decoded data type: found {code!r}, allowed are {allowed}")
-    return np.dtype(ENVI_TYPES[code])
-
-
-def stated_error(header: Header) -> int | None:
-    """Give the counts that a pixel may be off as a header states; None where it does not.
-
-    A file states it as ``pca max error`` or ``coded max error``, a decoded one goes on to.
-    """
-    for name in ("pca max error", "coded max error"):
-        value = header.get(name)
-        if isinstance(value, int) and value >= 0:
-            return value
-    return None
-
-
-def plain_header(header: Header, coding: Coding) -> Header:
-    """Give the header of the cube that a coded one decodes to: BIL, little endian.
-
-    What coding with an error cost stays in it (``pca max error`` …).
-    """
-    plain = header.copy()
-    kept = ERROR_FIELDS if stated_error(header) else ()
-    coded = {name.casefold() for name in coding.fields()} | {"decoded data type"}
-    for name in list(plain):
-        key = name.casefold()
-        if key in coded or (key.startswith(("pca ", "coded ")) and key not in kept):
-            plain.remove(name)
-    plain.set("file type", "ENVI Standard")
-    plain.set("data type", header["decoded data type"])
-    plain.set("interleave", "bil")
-    plain.set("byte order", 0)
-    plain.set("header offset", 0)
-    return plain
 
 
 class CodedPayload:
@@ -265,6 +224,40 @@ class CodedPayload:
             return False
         first, stop = self.lines_of(number)
         return block.first_line == first and block.lines == stop - first
+
+
+def open_payload(path: Path, header: Header) -> CodedPayload:
+    """Open the coded cube of a plain file by its records.
+
+    Raises
+    ------
+    ContainerError
+        When it cannot be read, or the header does not describe it.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        raise ContainerError(f"{path}: cannot be read ({error.strerror})") from error
+    start = header.header_offset
+    return CodedPayload(fd, start, os.fstat(fd).st_size - start, header, None, str(path))
+
+
+def open_entry(archive: Archive, header: Header) -> CodedPayload:
+    """Open ``data.envi`` of a container; raises as :func:`open_payload`."""
+    file, start, size = archive.open_payload("data.envi")
+    fd = os.dup(file.fileno())
+    if archive.entry("data.envi").stored:  # else the archive keeps what it decoded
+        file.close()
+    index, fault = None, ""
+    if INDEX in archive:
+        try:
+            index = archive.read(INDEX, limit=min((header.lines + 1) * INDEX_ROW_BYTES, _MAX_TABLE))
+        except ContainerError as error:
+            fault = f"{error}; the blocks are found by their records"
+    payload = CodedPayload(fd, start, size, header, index, f"{archive.path}: data.envi")
+    if fault:
+        payload.warnings.append(fault)
+    return payload
 
 
 def _coding(header: Header, where: str) -> tuple[Coding, int]:

@@ -28,21 +28,18 @@ from pipeline.coding.interface import (
     Noise,
 )
 from pipeline.container.block_records import INDEX, Block, encode_index, pack_record
-from pipeline.container.coded import BLOCK_LINES, ERRORS, MOST_BLOCKS, stated_error
-from pipeline.container.header import Header
-from pipeline.container.header_text import CODED
+from pipeline.container.coded import MOST_BLOCKS
+from pipeline.container.coded_header import coded_header, error_fields, masks_of, stated_error
 from pipeline.container.in_order import default_threads, in_order
 from pipeline.container.reader import Container
 from pipeline.container.references import lost_lines
 from pipeline.container.repack import checked_chunks
 from pipeline.container.rewriting import begin_entries, copy_entries, new_file
-from pipeline.container.scaling import ignore_value
 from pipeline.container.sensor_noise import sensor_noise
 from pipeline.container.sink_io import WriteBehind, bytes_of, crc32, write_at
 from pipeline.container.whole_file import write_whole
 from pipeline.container.zip_writer import ZipWriter
 from pipeline.errors import ConfigError, ContainerError
-from pipeline.layout import envi_code
 
 #: Lines of a block, and pixels of one beyond which it has fewer lines.
 BLOCK_LINES_DEFAULT: Final = 128
@@ -246,19 +243,6 @@ def coding_for(wanted: Wanted, shape: BlockShape, noise: Noise | None, masks: Ma
     )
 
 
-def masks_of(header: Header, dtype: np.dtype[Any]) -> Masks:
-    """Give what a header says of pixels that have to come back exactly."""
-    good = header.floats("bbl")
-    bad = tuple(value == 0 for value in good or ()) if len(good or ()) == header.bands else ()
-    ignore = ignore_value(header, dtype)
-    saturation = header.number("saturation level")
-    return Masks(
-        bad_bands=bad if any(bad) else (),
-        ignore=None if ignore is None else int(ignore),
-        saturation=None if saturation is None else int(saturation),
-    )
-
-
 class _Job:
     """One file being written: its entries in order, and what is known of it at the end."""
 
@@ -279,12 +263,12 @@ class _Job:
     def write(self, fd: int, work: Path) -> None:
         """Write all entries into an open file."""
         out = ZipWriter(fd, work)
-        header = coded_header(self._source, self._coding)
+        header = coded_header(self._source.plain_header, self._coding)
         late = begin_entries(out, self._source, header)
         self._payload(out, fd)
         out.add(INDEX, encode_index(self.blocks))
         copy_entries(out, self._source, late)
-        for name, value in _error_fields(self._source.header, self._coding, self.stats).items():
+        for name, value in error_fields(self._source.header, self._coding, self.stats).items():
             header.set(name, value)
         out.add("data.hdr", header.encode())
         out.end()
@@ -326,38 +310,6 @@ class _Job:
                 self.emptied += int(np.count_nonzero(part))
             first += len(pixels)
             yield pixels
-
-
-def coded_header(source: Container, coding: Coding) -> Header:
-    """Give the header of the coded form of a cube, but for what only its end knows."""
-    header = source.plain_header.copy()
-    header.set("decoded data type", envi_code(coding.shape.dtype))
-    header.set("file type", coding.file_type)
-    header.set("data type", CODED)
-    header.set("interleave", "bil")
-    header.set("byte order", 0)
-    header.set("header offset", 0)
-    header.set(BLOCK_LINES, coding.block_lines)
-    if coding.file_type == "PCA":
-        header.set("pca bands", header.bands)
-        header.set("pca block lines", coding.block_lines)
-        if header.wavelength_nm is not None:
-            header.set("pca wavelength", header["wavelength"])
-            header.set("pca wavelength units", header.get("wavelength units", "Nanometers"))
-    for name, value in coding.fields().items():
-        header.set(name, value)
-    return header
-
-
-def _error_fields(source: Header, coding: Coding, stats: BlockStats) -> dict[str, int | float]:
-    """Give what is known at the end; an earlier error, to which none was added, stands."""
-    kind = "pca" if coding.file_type == "PCA" else "coded"
-    known: dict[str, int | float] = {"pca pixels": stats.pixels} if kind == "pca" else {}
-    if not stated_error(source):
-        rmse, angle = (float(f"{value:.6g}") for value in (stats.rmse, stats.mean_angle))
-        values = (stats.max_error, rmse, angle)
-        known |= {f"{kind} {name}": value for name, value in zip(ERRORS, values, strict=True)}
-    return known
 
 
 def source_blocks(source: Container, step: int) -> Iterator[NDArray[Any]]:

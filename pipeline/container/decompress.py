@@ -18,7 +18,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.container.coded import CodedPayload, plain_header, stated_error
+from pipeline.container.coded import CodedPayload
+from pipeline.container.coded_header import plain_header, stated_error
 from pipeline.container.cut_file import CutFile, open_cut
 from pipeline.container.finishing import LEDGER, encode_safely
 from pipeline.container.header import sanitise

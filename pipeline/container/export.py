@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.container.coded import ERROR_FIELDS
+from pipeline.container.coded_header import ERROR_FIELDS
 from pipeline.container.cube import Array, Cube
 from pipeline.container.envi import structured
 from pipeline.container.header import Header

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.container.coded import decoded_type
+from pipeline.container.coded_header import decoded_type
 from pipeline.container.cube import Array, Box, Cube
 from pipeline.container.header import Header
 from pipeline.container.references import Reference, Reflectance, box_indices, lost_lines

@@ -18,8 +18,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.container.block_records import INDEX, INDEX_ROW_BYTES
-from pipeline.container.coded import CodedPayload, Decoded, decoded_type, plain_header
+from pipeline.container.coded import CodedPayload, Decoded, open_entry, open_payload
+from pipeline.container.coded_header import decoded_type, plain_header
 from pipeline.container.cube import Array, Cube, Stored
 from pipeline.container.envi import (
     MAX_HEADER,
@@ -48,8 +48,6 @@ _BLOCK_VALUES = 1 << 21
 _MAX_MERGED: Final = 256
 #: Bytes of a thumbnail that are read at once.
 _MAX_PICTURE: Final = 64 << 20
-#: Bytes of a table of blocks at most.
-_MAX_TABLE: Final = 1 << 27
 #: References that are no counts of the cube's bands and samples.
 _NO_REFERENCE = ("pca_basis", "pca_mean")
 
@@ -176,38 +174,14 @@ class Container:
         """
         if not self.header.coded:
             return None
-        index = None
         if self._archive is None:
-            plain = self._plain_data()
-            try:
-                fd = os.open(plain, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            except OSError as error:
-                raise ContainerError(f"{plain}: cannot be read ({error.strerror})") from error
-            start, where = self.header.header_offset, str(plain)
-            size = os.fstat(fd).st_size - start
+            payload = open_payload(self._plain_data(), self.header)
         else:
             before = len(self._archive.warnings)
-            file, start, size = self._archive.open_payload("data.envi")
+            payload = open_entry(self._archive, self.header)
             self.warnings += self._archive.warnings[before:]
-            fd = os.dup(file.fileno())
-            if self._archive.entry("data.envi").stored:
-                file.close()
-            index, where = self._block_table(), f"{self.path}: data.envi"
-        payload = CodedPayload(fd, start, size, self.header, index, where)
         self.warnings += payload.warnings
         return payload
-
-    def _block_table(self) -> bytes | None:
-        """Give the table of blocks; None where it is missing or damaged."""
-        assert self._archive is not None
-        if INDEX not in self._archive:
-            return None
-        limit = min((self.header.lines + 1) * INDEX_ROW_BYTES, _MAX_TABLE)
-        try:
-            return self._archive.read(INDEX, limit=limit)
-        except ContainerError as error:
-            self.warnings.append(f"{error}; the blocks are found by their records")
-            return None
 
     @cached_property
     def stored(self) -> Cube:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.cli.app import run
-from pipeline.container.coded import stated_error
+from pipeline.container.coded_header import stated_error
 from pipeline.container.envi import write_envi
 from pipeline.container.reader import open_container
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from made_containers import counting, make_hsi
 
 import swath
-from pipeline.container.coded import stated_error
+from pipeline.container.coded_header import stated_error
 from pipeline.container.compress import Wanted, compress
 from pipeline.container.decompress import decompress
 from pipeline.container.envi import encode_envi, write_envi

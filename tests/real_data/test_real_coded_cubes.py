@@ -10,7 +10,7 @@ import rasterio
 import spectral.io.envi as spy
 
 import swath
-from pipeline.container.coded import stated_error
+from pipeline.container.coded_header import stated_error
 from pipeline.container.compare import compare
 from pipeline.container.compress import Wanted, compress
 from pipeline.container.decompress import decompress
