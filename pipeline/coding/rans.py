@@ -121,9 +121,9 @@ def encode_rows(values: Ints) -> bytes:
     -------
     bytes
         ``uint16`` lanes; a zlib section with the class of each row (uint8); the tables; a zlib
-        section of escaped values (int32, row by row, preceded by their count as ``uint32``); a
-        section of low bits: for each row ``shift`` planes, the lowest first, of n bits each, the
-        first value in the lowest bit; the lanes' states (uint32) and a section of words (uint16).
+        section of escaped values (int32, row by row); a section of low bits: for each row
+        ``shift`` planes, the lowest first, of n bits each, the first value in the lowest bit; the
+        lanes' states (uint32) and a section of words (uint16).
     """
     rows, n = values.shape
     if not values.size:
@@ -152,7 +152,6 @@ def encode_rows(values: Ints) -> bytes:
             struct.pack("<H", len(states)),
             deflated(classes),
             tables.to_bytes(),
-            struct.pack("<I", found),
             deflated(escaped.astype("<i4")),
             section(np.concatenate([*planes, np.zeros(0, np.uint8)])),
             states.astype("<u4").tobytes(),
@@ -189,10 +188,7 @@ def decode_rows(data: Sections, rows: int, n: int, *, numba: bool = True) -> Int
     tables = read_tables(data)
     if classes.max() >= len(tables.shift):
         raise bad("rows of a class that has no table")
-    (found,) = data.numbers("I")
-    if found > rows * n:
-        raise bad("more escapes than values")
-    escaped = data.inflated("<i4", found)
+    escaped = data.inflated_some("<i4", rows * n)
     planes = np.frombuffer(data.section(), np.uint8)
     if len(planes) != int(tables.shift[classes].sum()) * -(-n // 8):
         raise bad("low bits of another size")
