@@ -2,8 +2,8 @@
 
 It waits for its reader, as no live camera does, so that nothing is lost on the way; what was lost
 in the recording is lost again, in the same places. The file is mapped and its pages are given back
-along the way, so that memory stays bounded whatever its size. Knows the Camera protocol, containers
-and the bottom modules.
+along the way, or decoded block by block, so that memory stays bounded whatever its size. Knows the
+Camera protocol, containers and the bottom modules.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from drivers.camera import EndOfFrames, Frame
 from drivers.recording import Recording, source_fields
 from pipeline.config import CameraConfig, Rig
+from pipeline.container.coded_header import stated_error
+from pipeline.container.cube import Cube
 from pipeline.container.header import Header
 from pipeline.container.reader import Container, open_container
 from pipeline.errors import CameraError, ConfigError, ContainerError
@@ -51,6 +53,7 @@ class ReplayCamera:
         self._container: Container | None = None
         self._recording: Recording | None = None
         self._raw: NDArray[Any] | None = None
+        self._stored: Cube | None = None
         self._header: Header | None = None
         self._map: mmap.mmap | None = None
         self._running = False
@@ -71,8 +74,8 @@ class ReplayCamera:
         ContainerError
             When it is not what it says.
         ConfigError
-            When its payload is coded or holds scores, which are no lines of a camera, or when the
-            rig file wants other lines than were recorded.
+            When it holds scores, which are no lines of a camera, or when the rig file wants other
+            lines than were recorded.
         """
         self.close()
         camera = self._rig.camera
@@ -83,16 +86,14 @@ class ReplayCamera:
         except ConfigError:
             container.close()
             raise
-        if header.coded or header.file_type.casefold() == "pca":
-            what = "a coded payload" if header.coded else "PCA scores"
+        if not header.coded and header.file_type.casefold() == "pca":
             container.close()
             raise ConfigError(
-                f"[camera] file: {container.path}: found {what}, allowed are lines of a camera; "
-                "swath export decodes it"
+                f"[camera] file: {container.path}: found PCA scores, allowed are lines of a "
+                "camera; swath export decodes it"
             )
         warnings: list[str] = []
-        self._container, self._header, self._raw = container, header, container.raw
-        self._map = _mapping(self._raw)
+        header = self._open_lines(container, warnings)
         self._recording = Recording(container.ledger, header.lines, warnings)
         self._pace(warnings)
         self._temperature_c = _or_nan(header.number("temperature"))
@@ -109,6 +110,38 @@ class ReplayCamera:
                 warnings.append(f"[camera] {name}: a replay gives lines as they were recorded")
         self._next = 0
         return self._info(references, warnings)
+
+    def _open_lines(self, container: Container, warnings: list[str]) -> Header:
+        """Map the lines, or find the blocks of a coded recording, which are decoded as they come.
+
+        Raises
+        ------
+        ContainerError
+            When there are none.
+        """
+        try:
+            header, self._stored = container.plain_header, container.stored
+            self._raw = None if container.header.coded else container.raw
+        except ContainerError:
+            container.close()
+            raise
+        self._container, self._header = container, header
+        self._map = None if self._raw is None else _mapping(self._raw)
+        error = stated_error(header)
+        if error:
+            warnings.append(
+                f"the replayed file was compressed: its lines are up to {error} counts from "
+                "those of the camera"
+            )
+        return header
+
+    def _lines(self, first: int, count: int) -> NDArray[Any]:
+        """Give lines of the recording, ``(lines, bands, samples)``."""
+        if self._raw is not None:
+            return self._raw[first : first + count].transpose(0, 2, 1)
+        assert self._stored is not None
+        box = self._stored.whole._replace(lines=(first, first + count))
+        return self._stored.read(box).transpose(0, 2, 1)
 
     def start(self, kind: str) -> None:
         """Play from the beginning, or from where :meth:`seek` went."""
@@ -141,7 +174,7 @@ class ReplayCamera:
     def fetch(self, into: NDArray[np.generic] | None, timeout_s: float) -> Frame | None:
         """Wait for the next line; see :meth:`drivers.camera.Camera.fetch`."""
         recording = self._need()
-        if not self._running or self._raw is None:
+        if not self._running:
             raise CameraError("fetch: the replay does not run, start it first")
         while True:
             loop, line = divmod(self._next, recording.lines)
@@ -157,7 +190,7 @@ class ReplayCamera:
         complete = not recording.lost[line] and not recording.incomplete[line]
         if into is not None:
             # The same bits in native byte order: neither values nor NaN payloads change.
-            np.copyto(into, self._raw[line].T, casting="equiv")
+            np.copyto(into, self._lines(line, 1)[0], casting="equiv")
             self._give_back(into.nbytes)
         frame = self._frame(recording, loop, line, complete)
         self._last_id = frame.frame_id
@@ -166,7 +199,7 @@ class ReplayCamera:
     def fetch_many(self, into: NDArray[np.generic]) -> LedgerRows | None:
         """Copy the next lines at once; see :class:`drivers.camera.Bulk`."""
         recording = self._need()
-        if not self._running or self._raw is None or self._due_s is not None:
+        if not self._running or self._due_s is not None:
             return None
         loop, line = divmod(self._next, recording.lines)
         if self._last_id is None or 0 < self._rig.camera.loops <= loop:
@@ -177,8 +210,7 @@ class ReplayCamera:
         if not count:
             return None
         # One copy of all lines where the file holds them as the slot does (BIL).
-        lines = self._raw[line : line + count].transpose(0, 2, 1)
-        np.copyto(into[:count], lines, casting="equiv")
+        np.copyto(into[:count], self._lines(line, count), casting="equiv")
         self._give_back(into[:count].nbytes)
         rows = recording.rows(loop, line, count)
         _fill(rows["exposure_ms"], self._line_exposure_ms)
@@ -220,7 +252,7 @@ class ReplayCamera:
     def close(self) -> None:
         """Let go of the file."""
         self._running = False
-        self._raw = self._map = None
+        self._raw = self._map = self._stored = None
         if self._container is not None:
             with contextlib.suppress(Exception):
                 self._container.close()

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.bad_pixels import is_bad
+from pipeline.coded_capture import check_coding, wanted_coding
 from pipeline.config import Rig
+from pipeline.container.compress import Wanted
 from pipeline.container.header import Header, sanitise
 from pipeline.container.modes import pca_header, reflectance_header
 from pipeline.container.references import DARK_COLUMNS, PANEL_STRIP
@@ -58,6 +60,10 @@ class Plan:
         Further entries that are known from the start.
     bad_pixels : ndarray of uint8, (bands, samples), optional
         Kinds of the pixels of a line.
+    store : str
+        What is stored while the scan runs.
+    coded : Wanted, optional
+        How the file is coded when the scan is over.
     """
 
     rig: Rig
@@ -73,6 +79,7 @@ class Plan:
     camera_file: str
     more_entries: dict[str, bytes] = field(default_factory=dict)
     bad_pixels: NDArray[np.uint8] | None = None
+    coded: Wanted | None = None
 
     def finished_header(self, times: Times, *, lost: int, errors: list[str], pixels: int) -> Header:
         """Give the header of the finished file (``lines`` is the writer's to fill).
@@ -212,7 +219,10 @@ def plan_capture(
     ConfigError
         Missing references for ``store = "reflectance"``, too little space, a bad name or text.
     """
-    store = rig.pipeline.store
+    coded = wanted_coding(rig.pipeline)
+    store = rig.pipeline.store if coded is None else "raw"
+    if coded is not None:
+        check_coding(coded, rig.pipeline.store, info, references)
     axis = settle_axis(rig, info, base, warn)
     _check_speed(rig, info, warn)
     if not references.complete and store == "reflectance":
@@ -241,6 +251,8 @@ def plan_capture(
     line_bytes = header.samples * header.bands * header.dtype.itemsize
     beside = info.samples * (6 if rig.pipeline.quality else 0)
     beside += info.samples * info.bands * 4 // 16 * 4 // 3 if rig.pipeline.preview else 0
+    if coded is not None:
+        beside += line_bytes // 2  # the coded lines stand beside the raw ones, until these go
     wanted = lines or int(seconds * (info.fps or 0.0))
     room = (final.parent, line_bytes)
     space = free_space_check(*room, wanted, info.fps or 0.0, beside=beside)
@@ -286,6 +298,7 @@ def plan_capture(
         camera_file=name,
         more_entries=more,
         bad_pixels=bad_pixels,
+        coded=coded,
     )
 
 

@@ -27,6 +27,7 @@ from pipeline.arming import (
     refuse_preview_endpoint,
 )
 from pipeline.bad_pixel_arming import arm_bad_pixels
+from pipeline.coded_capture import code_capture
 from pipeline.config import Rig
 from pipeline.container.writer import ContainerWriter
 from pipeline.container.zipfile_layout import scan
@@ -50,6 +51,7 @@ class CaptureResult:
     """How a capture ended; the object of ``--json``.
 
     ``lines`` in the file, ``lost`` of the scene, ``seconds`` of scanning, ``bytes`` of the file.
+    ``coded``: how it was coded when the scan had ended, in one sentence.
     ``exit_status``: 0 all well, 1 failure at work, 3 whole but lines were lost.
     """
 
@@ -63,6 +65,7 @@ class CaptureResult:
     warnings: list[str] = field(default_factory=list)
     exit_status: int = 0
     message: str = ""
+    coded: str = ""
 
 
 def run_capture(
@@ -367,6 +370,7 @@ class _Capture:
         )
         last = {**self.after, **finished_entries(plan, writer, self.warn)}
         file = writer.finish(header, last=last)
+        coded = self._code(plan, file, errors)
         size = file.stat().st_size
         status = 1 if errors else 3 if self.lost else 0
         rate = self.counted / scanned if scanned > 0 else 0.0
@@ -381,6 +385,7 @@ class _Capture:
             warnings=[*errors, *self.warnings],
             exit_status=status,
             message=errors[0] if errors else "",
+            coded=coded,
         )
         names = list(scan(file).entries)
         self.bus.emit(
@@ -394,7 +399,8 @@ class _Capture:
                 backend=engine.backend,
                 samples=plan.info.samples,
                 bands=plan.info.bands,
-                store=plan.store,
+                store=self.rig.pipeline.store if coded else plan.store,
+                coded=coded,
                 warnings=result.warnings,
                 entries=names,
                 thumbnail="thumbnail.jpg" if "thumbnail.jpg" in names else "",
@@ -408,6 +414,17 @@ class _Capture:
             )
         )
         return result
+
+    def _code(self, plan: Plan, file: Path, errors: list[str]) -> str:
+        """Code the finished file where that is wanted; a failure leaves it raw, and whole."""
+        if plan.coded is None:
+            return ""
+        self.bus.emit(Arming(text="coding the file"))
+        try:
+            return code_capture(file, plan.coded)
+        except SwathError as error:
+            errors.append(str(error))
+            return ""
 
     def _command_after(self) -> None:
         try:
@@ -430,7 +447,7 @@ def _armed(
         file=str(file),
         backend=engine.backend,
         why=engine.why,
-        store=plan.store,
+        store=plan.rig.pipeline.store,
         serial=info.serial,
         exposure_ms=info.exposure_ms,
         fps=info.fps,

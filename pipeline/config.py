@@ -238,17 +238,45 @@ class ReferencesConfig(Table, frozen=True):
 
 
 class PcaConfig(Table, frozen=True):
-    """``[pipeline.pca]``."""
+    """``[pipeline.pca]``: scores that any ENVI reader opens, or a coding with a stated error."""
 
     components: PositiveInt = 16
     block_lines: PositiveInt = 128
+    #: Empty: "int16" (scores), or whichever fits best where there is an aim.
+    coding: str = ""
+    max_error: Annotated[int, Meta(ge=0, le=65535)] | None = None
+    lossless: bool = False
+    ratio: Annotated[float, Meta(ge=1)] | None = None
+    noise: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.aims) > 1:
+            raise ValueError(f"found {' and '.join(self.aims)}, allowed is one of them")
+        if self.coding == "int16" and self.aims:
+            raise ValueError(f'coding: found "int16" with {self.aims[0]}, whose error has no bound')
+
+    @property
+    def aims(self) -> list[str]:
+        """Which of the aims are given."""
+        given = {
+            "max_error": self.max_error is not None,
+            "lossless": self.lossless,
+            "ratio": self.ratio is not None,
+            "noise": self.noise,
+        }
+        return [name for name, is_given in given.items() if is_given]
+
+    @property
+    def coded(self) -> bool:
+        """Whether blocks are coded, not stored as scores."""
+        return bool(self.aims) or self.coding not in ("", "int16")
 
 
 class PipelineConfig(Table, frozen=True):
     """``[pipeline]``: where to compute and what to store."""
 
     backend: Literal["auto", "cpu", "cuda"] = "auto"
-    store: Literal["raw", "reflectance", "pca"] = "raw"
+    store: Literal["raw", "reflectance", "pca", "packints"] = "raw"
     threads: Count = 0
     preview: bool = True
     quality: bool = True

@@ -17,10 +17,13 @@ BOTTOM |= {"pipeline.bad_pixels", "pipeline.line_factors"}
 #: Imported only when used: cameras, GPU, network, compiled kernels, drawing.
 LAZY = {"zmq", "numba", "cupy", "harvesters", "genicam", "prometheus_client", "rich", "typer"}
 
+#: The container, and what it codes blocks with.
+CONTAINER = {"pipeline.container", "pipeline.coding"}
 #: What a capture moves lines through, and what it settles before.
 BELOW = {
     *("pipeline.events", "pipeline.slots", "pipeline.supervise", "pipeline.stream"),
-    *("pipeline.container", "pipeline.compute", "pipeline.stages", "pipeline.engine"),
+    *CONTAINER,
+    *("pipeline.compute", "pipeline.stages", "pipeline.engine"),
     *("pipeline.live", "pipeline.backlog", "pipeline.pace", "pipeline.rig_commands"),
 }
 #: References, from the lowest up: each may know those before it.
@@ -30,7 +33,7 @@ REFERENCES = {
     *("pipeline.reference_choosing", "pipeline.reference_taking", "pipeline.reference_panel"),
 }
 ARMING = {"pipeline.session", "pipeline.describe", "pipeline.arming", *REFERENCES}
-ARMING |= {"pipeline.drift_arming", "pipeline.bad_pixel_map"}
+ARMING |= {"pipeline.drift_arming", "pipeline.bad_pixel_map", "pipeline.coded_capture"}
 
 #: Package or module → own packages and modules it may load besides itself and the bottom, and
 #: which of ``LAZY``. A name allows everything below it.
@@ -44,29 +47,31 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "pipeline.supervise": (set(), set()),
     "pipeline.slots": (set(), set()),
     "pipeline.rigfile": ({"pipeline.rig_check", "pipeline.toml_lines"}, set()),
-    "pipeline.container": (set(), set()),
+    "pipeline.coding": ({"pipeline.kernel_cache"}, {"numba"}),
+    "pipeline.container": ({"pipeline.coding"}, set()),
     "pipeline.stream": ({"pipeline.slots"}, {"zmq"}),
-    "pipeline.compute": (set(), {"numba"}),
-    "pipeline.stages": ({"pipeline.compute"}, {"numba"}),
-    "pipeline.engine": ({"pipeline.compute", "pipeline.stages"}, {"numba"}),
-    "drivers": ({"pipeline.slots", "pipeline.stream", "pipeline.container"}, {"zmq"}),
-    "pipeline.describe": ({"pipeline.container", "pipeline.stream"}, set()),
+    "pipeline.compute": ({"pipeline.kernel_cache"}, {"numba"}),
+    "pipeline.stages": ({"pipeline.compute", "pipeline.kernel_cache"}, {"numba"}),
+    "pipeline.engine": (
+        {"pipeline.compute", "pipeline.stages", "pipeline.kernel_cache"},
+        {"numba"},
+    ),
+    "drivers": ({"pipeline.slots", "pipeline.stream"} | CONTAINER, {"zmq"}),
+    "pipeline.describe": ({"pipeline.stream"} | CONTAINER, set()),
     "pipeline.references": (
-        {
-            *("pipeline.container", "pipeline.describe", "pipeline.stream"),
-            "pipeline.reference_conditions",
-        },
+        {"pipeline.describe", "pipeline.stream", "pipeline.reference_conditions"} | CONTAINER,
         set(),
     ),
     "pipeline.reference_panel": (set(), set()),
     "pipeline.reference_choosing": (
-        {"pipeline.container", "pipeline.describe", "pipeline.stream"}
+        {"pipeline.describe", "pipeline.stream"}
+        | CONTAINER
         | (REFERENCES - {"pipeline.reference_taking", "pipeline.reference_panel"}),
         set(),
     ),
     "pipeline.reference_taking": (
         {
-            *("pipeline.container", "pipeline.describe", "pipeline.stream", "pipeline.references"),
+            *("pipeline.describe", "pipeline.stream", "pipeline.references", *CONTAINER),
             *("pipeline.reference_conditions", "pipeline.reference_checks"),
         },
         set(),
@@ -74,7 +79,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "pipeline.svg_drawing": (set(), set()),
     "pipeline.reference_page": (
         {
-            *("pipeline.container", "pipeline.describe", "pipeline.stream"),
+            *("pipeline.describe", "pipeline.stream", *CONTAINER),
             *("pipeline.reference_listing", "pipeline.svg_drawing", *REFERENCES),
         },
         set(),
@@ -83,6 +88,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "pipeline.session": (
         {"pipeline.events", "pipeline.slots", "pipeline.stream", "pipeline.supervise"},
         {"zmq"},
+    ),
+    "pipeline.coded_capture": (
+        {"pipeline.describe", "pipeline.stream"} | CONTAINER | REFERENCES,
+        set(),
     ),
     "pipeline.sink": (BELOW - {"pipeline.events", "pipeline.supervise"}, {"zmq"}),
     "pipeline.arming": (BELOW | ARMING, {"zmq"}),
@@ -105,7 +114,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"zmq"},
     ),
     "pipeline.cli": ({"pipeline.events"}, {"typer"}),
-    "swath": ({"pipeline.container"}, set()),
+    "swath": (CONTAINER, set()),
 }
 _LOAD_ALL = """
 import importlib, os, pkgutil, sys

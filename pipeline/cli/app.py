@@ -19,6 +19,9 @@ import typer
 from pipeline.cli.bad_pixels import bad_pixels
 from pipeline.cli.cameras import cameras
 from pipeline.cli.capture import capture
+from pipeline.cli.compare import compare
+from pipeline.cli.compress import compress
+from pipeline.cli.decompress import decompress
 from pipeline.cli.drive import drive
 from pipeline.cli.export import export
 from pipeline.cli.info import info
@@ -45,7 +48,8 @@ app = typer.Typer(
 )
 for _command in (
     *(capture, drive, process, replay, reference, references, bad_pixels, cameras),
-    *(info, validate, recover, repack, export, sidecar, keys, version),
+    *(info, validate, recover, repack, export, sidecar),
+    *(compress, decompress, compare, keys, version),
 ):
     app.command()(_command)
 

@@ -238,6 +238,8 @@ def summary(done: Finished) -> list[str]:
         f"  {duration_text(done.seconds)} at {done.lines_per_second:,.1f} lines/s, {loss}, "
         f"computed on {done.backend}",
     ]
+    if done.coded:
+        lines.append(f"  {done.coded}")
     if done.thumbnail:
         lines.append(
             f"  picture: {done.thumbnail} inside; "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.options import Json
+from pipeline.cli.options import CubeFile, Json
 
 if TYPE_CHECKING:
     from pipeline.container.reader import Container
@@ -18,9 +19,7 @@ SHOWN = 72
 
 
 def info(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="An .hsi, or the .hdr of an ENVI file.")
-    ],
+    file: CubeFile,
     json: Json = False,
     thumbnail: Annotated[
         Path | None,
@@ -55,10 +54,11 @@ def as_object(cube: Container) -> dict[str, Any]:
         "lines": header.lines,
         "samples": header.samples,
         "bands": header.bands,
-        "dtype": header.dtype.str,
+        "dtype": cube.dtype.str,
         "interleave": header.interleave,
         "data_offset": cube.data_offset,
         "lost": cube.lost,
+        "coded": _coded(cube),
         "read_procedures": cube.read_procedures,
         "entries": list(cube.entries),
         "header": dict(header.items()),
@@ -69,12 +69,16 @@ def as_text(cube: Container, file: Path) -> list[str]:
     """Give the same for people."""
     from pipeline.cli.output import count_text, size_text
 
-    header = cube.header
+    header, coded = cube.header, _coded(cube)
+    raw = math.prod(header.shape) * cube.dtype.itemsize
     lines = [
         str(file),
         f"  {count_text(header.lines, 'line')} × {header.samples} samples × {header.bands} bands, "
-        f"{header.dtype.name} {header.interleave}, {size_text(header.data_bytes)} "
-        f"from byte {cube.data_offset}",
+        f"{cube.dtype.name} {header.interleave}, {size_text(raw)} from byte {cube.data_offset}",
+    ]
+    if coded is not None:
+        lines.append(f"  coded: {_coded_text(coded, raw)}")
+    lines += [
         f"  {count_text(cube.lost, 'line')} lost" if cube.lost else "  no line lost",
         "header",
     ]
@@ -82,6 +86,46 @@ def as_text(cube: Container, file: Path) -> list[str]:
     if cube.entries:
         lines += ["entries", *(f"  {name}" for name in cube.entries)]
     return lines
+
+
+def _coded_text(coded: dict[str, Any], raw_bytes: int) -> str:
+    from pipeline.cli.output import count_text, size_text
+
+    if coded["coding"] is None:
+        return f"{coded['file_type']}, which is not known here"
+    parts = [
+        coded["coding"],
+        f"{size_text(coded['bytes'])} ({raw_bytes / max(coded['bytes'], 1):.2f} : 1)",
+        f"{count_text(coded['blocks'], 'block')} of {count_text(coded['block_lines'], 'line')}",
+    ]
+    error = coded["max_error"]
+    if error is not None:
+        parts.append(f"max error {count_text(error, 'count')}" if error else "lossless")
+    return ", ".join(parts)
+
+
+def _coded(cube: Container) -> dict[str, Any] | None:
+    """Say how a coded cube is coded; None where it is not."""
+    from pipeline.cli.output import warn
+    from pipeline.container.coded_header import stated_error
+    from pipeline.errors import ContainerError
+
+    if not cube.header.coded:
+        return None
+    known = {"file_type": cube.header.file_type, "coding": None}
+    try:
+        payload = cube.coded
+    except ContainerError as error:  # of a later swath, or damaged: the header is worth seeing
+        warn(str(error))
+        return known
+    assert payload is not None
+    return known | {
+        "coding": payload.coding.name,
+        "bytes": payload.size,
+        "blocks": payload.count,
+        "block_lines": payload.block_lines,
+        "max_error": stated_error(cube.header),
+    }
 
 
 def _short(value: Any) -> str:

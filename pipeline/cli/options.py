@@ -12,6 +12,10 @@ from pipeline.errors import ConfigError
 
 RigFile = Annotated[Path, typer.Argument(metavar="RIG.toml", help="The rig file.")]
 HsiFile = Annotated[Path, typer.Argument(metavar="FILE", help="An .hsi container.")]
+CubeFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="An .hsi, or the .hdr of an ENVI file.")
+]
+NewHsi = Annotated[Path, typer.Argument(metavar="OUT.hsi", help="Must not exist yet.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(

@@ -24,7 +24,7 @@ def compile_columns(dtype: np.dtype[Any]) -> Callable[..., None]:
     import numba
 
     from pipeline.compute.column_kernels import add_columns
-    from pipeline.compute.kernel_cache import compile_kernel
+    from pipeline.kernel_cache import compile_kernel
 
     n = numba.types
     counts = n.uint8 if dtype == np.uint8 else n.uint16

@@ -17,7 +17,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.container.cube import Array, Cube, Stored
+from pipeline.container.coded_header import ERROR_FIELDS
+from pipeline.container.cube import Array, Cube
 from pipeline.container.envi import structured
 from pipeline.container.header import Header
 from pipeline.container.microservices import decoded_dtype, lay_microservice, pca
@@ -153,10 +154,7 @@ def _cube(container: Container, form: Form) -> tuple[Cube, np.dtype[Any]]:
     """Give the cube that is exported and the type it is stored as."""
     header = container.header
     if form == "raw":
-        stored: Cube = Stored(container.raw, wavelengths=header.wavelength_nm, fwhm=header.fwhm_nm)
-        if header.file_type.casefold() == "pca":
-            stored = pca(stored, container)
-        return stored, decoded_dtype(header)
+        return stored_counts(container), decoded_dtype(header)
     cube = container.cube
     if form == "reflectance" and not _has_reflectance(container):
         if not _can_correct(container):
@@ -168,6 +166,14 @@ def _cube(container: Container, form: Form) -> tuple[Cube, np.dtype[Any]]:
     if cube.dtype.kind == "c":
         raise ContainerError(f"{container.path}: found complex data, allowed is raw")
     return cube, np.dtype(np.int16 if form == "reflectance" else np.float32)
+
+
+def stored_counts(container: Container) -> Cube:
+    """Give the sensor's integers as stored, decoded if coded; PCA scores as float32 counts."""
+    header = container.header
+    if not header.coded and header.file_type.casefold() == "pca":
+        return pca(container.stored, container)
+    return container.stored
 
 
 def _write(
@@ -217,7 +223,7 @@ def _header(
     indices: list[NDArray[np.int64]],
     dtype: np.dtype[Any],
 ) -> Header:
-    source = container.header
+    source = container.plain_header
     shape = indices[0].size, indices[1].size, indices[2].size
     header = structured(source, shape, dtype.newbyteorder("<"))
     whole = form == "raw" and shape == source.shape
@@ -233,7 +239,8 @@ def _header(
         steps = [step for step in container.read_procedures if step != "microservice:pca"]
         header.set("read procedures", steps) if steps else header.remove("read procedures")
     if form != "raw":
-        for name in ("data gain values", "data offset values", "reflectance scale factor"):
+        scaling = ("data gain values", "data offset values", "reflectance scale factor")
+        for name in (*scaling, *ERROR_FIELDS):  # those are counts
             header.remove(name)
         header.remove("data ignore value")
     if form == "reflectance":

@@ -127,6 +127,14 @@ _TABLE: Final[tuple[tuple[str, Kind, str, str], ...]] = (
     ("pca data type", "int", "swath", ""),
     ("pca wavelength", "floats", "swath", "wavelength units of the cube: nm"),
     ("pca fwhm", "floats", "swath", "nm"),
+    ("pca max error", "int", "swath", "DN, over every pixel"),
+    ("pca rmse", "float", "swath", "DN"),
+    ("pca mean spectral angle", "float", "swath", "rad"),
+    ("pca pixels", "int", "swath", "spectra that bases were learned from"),
+    ("coded block lines", "int", "swath", "lines"),
+    ("coded max error", "int", "swath", "DN, over every pixel"),
+    ("coded rmse", "float", "swath", "DN"),
+    ("coded mean spectral angle", "float", "swath", "rad"),
 )
 
 #: Known fields by name.

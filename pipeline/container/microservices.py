@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.container.coded_header import decoded_type
 from pipeline.container.cube import Array, Box, Cube
 from pipeline.container.header import Header
 from pipeline.container.references import Reference, Reflectance, box_indices, lost_lines
@@ -236,6 +237,8 @@ def pca_spectrum(header: Header, name: str, bands: int) -> NDArray[np.float64] |
 
 def decoded_dtype(header: Header) -> np.dtype[Any]:
     """Give the sample type that the pixels of a file have once decoded."""
+    if header.coded:
+        return decoded_type(header)
     code = header.get("pca data type")
     if header.file_type.casefold() == "pca" and code in ENVI_TYPES:
         return np.dtype(ENVI_TYPES[int(str(code))])

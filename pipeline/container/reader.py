@@ -13,12 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.bad_pixels import Kind, is_bad
+from pipeline.container.coded import CodedPayload, Decoded, open_entry, open_payload
+from pipeline.container.coded_header import decoded_type, plain_header
 from pipeline.container.counts import Counts
 from pipeline.container.cube import Array, Cube, Stored
 from pipeline.container.envi import (
@@ -132,7 +134,7 @@ class Container:
     def close(self) -> None:
         """Let go of the file; arrays that were handed out keep their map."""
         self._raw = None
-        for name in ("cube", "references", "reflectance", "bad_pixels"):
+        for name in ("cube", "stored", "coded", "references", "reflectance", "bad_pixels"):
             self.__dict__.pop(name, None)
         if self._archive is not None:
             self._archive.close()
@@ -145,7 +147,18 @@ class Container:
 
     @property
     def raw(self) -> Array:
-        """The stored cube, ``(lines, samples, bands)``: a read-only memory map, no copy."""
+        """The stored cube, ``(lines, samples, bands)``: a read-only memory map, no copy.
+
+        Raises
+        ------
+        ContainerError
+            When the cube is coded: there are no pixels to map, :attr:`stored` decodes them.
+        """
+        if self.header.coded:
+            raise ContainerError(
+                f"{self.path}: data.envi: found coded blocks, which cannot be mapped; "
+                "read(procedures=False) decodes them"
+            )
         if self._raw is None:
             if self._archive is None:
                 self._raw = self._open_plain().raw
@@ -153,12 +166,57 @@ class Container:
                 self._raw = self._map("data", self.header)
         return self._raw
 
+    @cached_property
+    def coded(self) -> CodedPayload | None:
+        """The blocks of a coded ``data.envi``; None where it holds plain pixels.
+
+        Raises
+        ------
+        ContainerError
+            When the coding is not known, or the header does not describe it.
+        """
+        if not self.header.coded:
+            return None
+        if self._archive is None:
+            payload = open_payload(self._plain_data(), self.header)
+        else:
+            before = len(self._archive.warnings)
+            payload = open_entry(self._archive, self.header)
+            self.warnings += self._archive.warnings[before:]
+        self.warnings += payload.warnings
+        return payload
+
+    @cached_property
+    def stored(self) -> Cube:
+        """The stored cube without scaling and read procedures; a coded one is decoded as read."""
+        header = self.header
+        payload = self.coded
+        if payload is not None:
+            return Decoded(payload, wavelengths=header.wavelength_nm, fwhm=header.fwhm_nm)
+        return Stored(self.raw, wavelengths=header.wavelength_nm, fwhm=header.fwhm_nm)
+
+    @property
+    def plain_header(self) -> Header:
+        """The header of the stored cube; of a coded one, as it would be without the coding."""
+        payload = self.coded
+        return self.header if payload is None else plain_header(self.header, payload.coding)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the stored pixels with its byte order; of coded ones, once decoded."""
+        return decoded_type(self.header) if self.header.coded else self.header.dtype
+
     @property
     def data_offset(self) -> int | None:
         """First byte of the stored cube in the file; None when it is compressed."""
         if self._archive is None:
             return self.header.header_offset
         return self._archive.data_offset
+
+    @property
+    def archive(self) -> Archive | None:
+        """The entries as they lie in the file; None for a plain ENVI file."""
+        return self._archive
 
     @property
     def entries(self) -> list[str]:
@@ -385,7 +443,7 @@ class Container:
         header = self.header
         if not self._within:
             self._merged.clear()
-        cube: Cube = Stored(self.raw, wavelengths=header.wavelength_nm, fwhm=header.fwhm_nm)
+        cube = self.stored
         services = {p.name for p in procedures if isinstance(p, Microservice)}
         # Both start from the stored integers and bring their own scale.
         if is_scaled(header) and not services & {"reflectance", "pca"}:
@@ -438,7 +496,7 @@ class Container:
         ContainerError
             When an index is out of range or a procedure cannot be applied.
         """
-        cube = self.cube if procedures else Stored(self.raw)
+        cube = self.cube if procedures else self.stored
         return select(cube, (lines, samples, bands), block_values=_BLOCK_VALUES)
 
     def uncertainty(

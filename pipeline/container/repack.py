@@ -14,21 +14,26 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from pipeline.container import zip_records as zr
+from pipeline.container.block_records import INDEX
+from pipeline.container.finishing import LEDGER
+from pipeline.container.partial import NOTE
 from pipeline.container.sink_io import (
     crc32,
     fdatasync,
     lock_file,
     names,
-    rename_new,
     storage_error,
     sync_folder,
     write_at,
 )
-from pipeline.container.zip_writer import ZipWriter, fresh
+from pipeline.container.whole_file import write_whole
+from pipeline.container.zip_writer import ZipWriter
 from pipeline.container.zipfile_layout import Archive, scan
 from pipeline.errors import ConfigError, ContainerError
 
 _MARKER: Final = ".appending"
+#: Entries of ``Metadata/`` that only the end of the cube knows, in their order behind it.
+_LATE: Final = (INDEX, LEDGER)
 
 
 def repack(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
@@ -59,67 +64,50 @@ def repack(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = No
     target = source if out is None else Path(out)
     if out is not None and target.exists():
         raise ConfigError(f"{target}: exists, allowed is the name of a new file")
-    work = target.with_name(target.name + ".repacking")
     with scan(source) as archive:
         archive.entry("data.envi")
         archive.entry("data.hdr")
-        try:
-            work.unlink(missing_ok=True)  # left by a run that was cut short
-            fd = fresh(work)
-        except OSError as error:
-            raise storage_error(work, error) from error
-        try:
-            try:
-                _copy(archive, fd, work)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            if out is None:
-                work.replace(target)
-            else:
-                target = rename_new(work, names(target))
-            sync_folder(target.parent)
-        except OSError as error:
-            work.unlink(missing_ok=True)
-            raise storage_error(work, error) from error
-        except BaseException:
-            work.unlink(missing_ok=True)
-            raise
-    return target
+        return write_whole(
+            target,
+            ".repacking",
+            lambda fd, work: _copy(archive, fd, work),
+            candidates=None if out is None else names(target),
+        )
 
 
 def _copy(archive: Archive, fd: int, work: Path) -> None:
-    names = list(archive.entries)
-    early = [n for n in names if n.startswith(("Metadata/", "Reference/"))]
-    late = [n for n in names if n not in early and n not in ("data.envi", "data.hdr")]
-    if "Metadata/lines.csv" in early:
-        early.remove("Metadata/lines.csv")
-        late.insert(0, "Metadata/lines.csv")
-    if "Metadata/stream.json" in early:
-        early.remove("Metadata/stream.json")
-        early.insert(0, "Metadata/stream.json")
+    early, late = entry_order(archive)
     out = ZipWriter(fd, work)
     for name in early:
-        out.add_chunks(name, _checked(archive, name), archive.entries[name].size)
+        out.add_chunks(name, checked_chunks(archive, name), archive.entries[name].size)
     at = start = out.begin("data.envi")
     crc = 0
-    for chunk in archive.chunks("data.envi"):
+    for chunk in checked_chunks(archive, "data.envi"):
         crc = crc32(chunk, crc)
         at += write_at(fd, chunk, at)
-    if crc != archive.entries["data.envi"].crc:
-        raise ContainerError(f"{archive.path}: data.envi: its bytes do not match its CRC-32")
     out.complete("data.envi", at - start, crc)
     for name in (*late, "data.hdr"):
-        out.add_chunks(name, _checked(archive, name), archive.entries[name].size)
+        out.add_chunks(name, checked_chunks(archive, name), archive.entries[name].size)
     out.end()
 
 
-def _checked(archive: Archive, name: str) -> Iterator[bytes]:
+def entry_order(archive: Archive) -> tuple[list[str], list[str]]:
+    """Give the entries that stand before ``data.envi``, and those behind but for ``data.hdr``."""
+    names = list(archive.entries)
+    early = [n for n in names if n.startswith(("Metadata/", "Reference/")) and n not in _LATE]
+    late = [n for n in names if n not in early and n not in ("data.envi", "data.hdr")]
+    late.sort(key=lambda name: _LATE.index(name) if name in _LATE else len(_LATE))
+    early.sort(key=lambda name: name != NOTE)
+    return early, late
+
+
+def checked_chunks(archive: Archive, name: str) -> Iterator[bytes]:
+    """Yield the decoded bytes of an entry; at their end, raise where the CRC-32 does not match."""
     crc = 0
     for chunk in archive.chunks(name):
         crc = crc32(chunk, crc)
         yield chunk
-    if crc != archive.entries[name].crc:
+    if crc != archive.entry(name).crc:
         raise ContainerError(f"{archive.path}: {name}: its bytes do not match its CRC-32")
 
 

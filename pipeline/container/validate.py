@@ -14,9 +14,11 @@ from typing import Final
 
 import numpy as np
 
+from pipeline.container.block_records import INDEX
 from pipeline.container.envi import MAX_HEADER
 from pipeline.container.header import Header
 from pipeline.container.ledger import csv_pieces, decode_csv
+from pipeline.container.reader import Container
 from pipeline.container.sink_io import crc32
 from pipeline.container.validate_header import CLAUSE, Finding, check_fields, check_procedures
 from pipeline.container.zip_writer import ALIGNMENT
@@ -82,6 +84,8 @@ class _Check:
         if header is None:
             return
         self._cube(archive, header)
+        if header.coded and "data.envi" in archive:
+            self._blocks(archive.path)
         self._references(archive, header)
         self._previews(archive, header)
         self._thumbnail(archive)
@@ -148,7 +152,7 @@ class _Check:
         if entry is not None and entry.stored and entry.offset % ALIGNMENT:
             self.warn("2.2", "data.envi", f"starts at {entry.offset}, no multiple of {ALIGNMENT}")
         kind = header.file_type.casefold()
-        if kind not in ("envi standard", "pca", "jpegxl", "jpeg2000"):
+        if not header.coded and kind not in ("envi standard", "pca"):
             self.error("2.4", "data.hdr", f"file type: found {header.file_type}, "
                        "allowed is ENVI Standard")  # fmt: skip
         if "wavelength" not in header:
@@ -161,6 +165,33 @@ class _Check:
                 if f"Reference/{name}.envi" not in archive:
                     text = f"read procedures: microservice:{service} needs Reference/{name}.envi"
                     self.error("2.2", "data.hdr", text)
+
+    def _blocks(self, path: Path) -> None:
+        """Check every block of a coded cube against its checksum, and that all lines have one."""
+        with Container(path) as container:
+            try:
+                payload = container.coded
+            except ContainerError as error:
+                self.error("2.4", "data.hdr", _behind(error, path, "data.envi"))
+                return
+            assert payload is not None
+            if INDEX not in container.entries:
+                self.warn(
+                    "2.2", "data.envi", f"found no {INDEX}, blocks are found by their records"
+                )
+            for text in payload.warnings:
+                self.warn("2.2", INDEX, text)
+            for first, count in payload.without_record():
+                text = f"lines {first} to {first + count - 1}: found no record of their blocks"
+                self.error("2.2", "data.envi", text)
+            for number in sorted(payload.blocks):
+                try:
+                    payload.check(number)
+                except ContainerError as error:
+                    self.error("2.2", "data.envi", _behind(error, path, "data.envi"))
+                if not payload.record_holds(number):
+                    text = f"block {number}: its record is damaged, the table of blocks serves"
+                    self.error("2.2", "data.envi", text)
 
     def _references(self, archive: Archive, header: Header) -> None:
         pca = header.file_type.casefold() == "pca"
@@ -249,3 +280,8 @@ class _Check:
                 continue
             if f"exploration/{value}".casefold() not in names:
                 self.error("2.9", "data.hdr", f"{field}: found no Exploration/{value}")
+
+
+def _behind(error: ContainerError, path: Path, entry: str) -> str:
+    """Give an error's text without file and entry, which the finding names."""
+    return str(error).removeprefix(f"{path}: ").removeprefix(f"{entry}: ")

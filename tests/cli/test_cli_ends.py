@@ -13,7 +13,8 @@ from pipeline.errors import CameraError
 
 COMMANDS = [
     *("capture", "drive", "process", "replay", "reference", "references", "bad-pixels", "cameras"),
-    *("info", "validate", "recover", "repack", "export", "sidecar", "keys", "version"),
+    *("info", "validate", "recover", "repack", "export", "sidecar"),
+    *("compress", "decompress", "compare", "keys", "version"),
 ]
 
 

@@ -1,0 +1,94 @@
+"""Coded storage modes of a capture: what is asked for, and coding the file when the scan is over.
+
+While a scan runs its lines are spooled raw, which nothing holds up; the whole file is coded
+afterwards and takes the raw one's place only when it is whole. Knows the rig file's structures and
+the container.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.coding.interface import DTYPES, BlockShape, Masks, Noise
+from pipeline.config import PipelineConfig
+from pipeline.container.compress import Compressed, Wanted, coding_for, compress
+from pipeline.errors import ConfigError, SwathError
+from pipeline.layout import envi_dtype
+from pipeline.references import ReferenceSet
+from pipeline.stream.messages import CameraInfo
+
+#: Bits of a pixel that 'store = "packints"' holds.
+PACKED_BITS = 12
+
+
+def wanted_coding(pipeline: PipelineConfig) -> Wanted | None:
+    """Give what is asked of the coding; None where lines are stored as they are, or as scores."""
+    if pipeline.store == "packints":
+        return Wanted("packints", max_error=0)
+    pca = pipeline.pca
+    if pipeline.store != "pca" or not pca.coded:
+        return None
+    return Wanted(
+        pca.coding or None,
+        max_error=0 if pca.lossless else pca.max_error,
+        ratio=pca.ratio,
+        noise=pca.noise,
+        block_lines=pca.block_lines,
+    )
+
+
+def check_coding(wanted: Wanted, store: str, info: CameraInfo, references: ReferenceSet) -> None:
+    """Refuse what will not work when the scan is over.
+
+    Raises
+    ------
+    ConfigError
+        When the camera's pixels cannot be coded so, or noise is wanted and nothing tells it.
+    """
+    dtype = envi_dtype(info.data_type, 0).newbyteorder("=")
+    if dtype not in DTYPES:
+        allowed = ", ".join(map(str, DTYPES))
+        raise ConfigError(
+            f'[pipeline] store = "{store}": found pixels of {dtype}, allowed are {allowed}'
+        )
+    if store == "packints" and (info.bit_depth > PACKED_BITS or dtype != np.uint16):
+        raise ConfigError(
+            f'[pipeline] store = "packints": the camera delivers {info.bit_depth} bits in {dtype}, '
+            f"allowed are 9 to {PACKED_BITS} in uint16"
+        )
+    if wanted.noise and (references.black is None or references.black.std is None):
+        raise ConfigError(
+            "[pipeline.pca] noise: needs a black reference that was taken with its deviation; "
+            "allowed are max_error, lossless and ratio"
+        )
+    shape = BlockShape(info.bands, info.samples, dtype)
+    try:
+        coding_for(wanted, shape, Noise(1.0) if wanted.noise else None, Masks())
+    except ConfigError as error:
+        raise ConfigError(f'[pipeline] store = "{store}": {error}') from None
+
+
+def code_capture(file: Path, wanted: Wanted) -> str:
+    """Code a finished capture in its place; give one sentence on what became of it.
+
+    Raises
+    ------
+    SwathError
+        When it cannot be; the raw file is as it was.
+    """
+    try:
+        made = compress(file, None, wanted)
+    except SwathError as error:
+        raise type(error)(f"{file} is whole, with raw lines, and was not coded: {error}") from None
+    return _sentence(made)
+
+
+def _sentence(made: Compressed) -> str:
+    error = made.stats.max_error
+    exact = "lossless" if error == 0 else f"max error {error} count{'s' if error > 1 else ''}"
+    return (
+        f"{made.lines:,} lines were spooled raw and coded when the scan had ended: {made.coding}, "
+        f"{made.ratio:.2f} : 1, {exact}"
+    )

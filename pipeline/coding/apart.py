@@ -1,0 +1,166 @@
+"""What of a block is not fitted: spectra that repeat, bad bands, nodata and saturated pixels.
+
+A block becomes a matrix of its bands (rows) and its distinct spectra (columns). Products that were
+put on a map grid by nearest neighbour hold one spectrum in five twice; nodata is one spectrum. The
+rest is stored here, exactly. Knows blocks and sections.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.coding.interface import BlockShape, Masks, Pixels
+from pipeline.coding.sections import Sections, bad, deflated
+
+#: Copies are worth their list from one spectrum in so many on.
+WORTH: Final = 256
+
+#: Flags of the bits: ``True`` where a value is coded by the fit.
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The part of a block that is fitted.
+
+    Attributes
+    ----------
+    rows : ndarray of int32 (rows, columns)
+        The bands that are fitted, of the spectra that are no copies, in the order of lines and
+        samples. What is masked holds its band's mean.
+    masked : ndarray of bool (rows, columns) or None
+        Values that are stored apart.
+    apart : bytes
+        What ``Apart`` reads.
+    """
+
+    rows: NDArray[np.int32]
+    masked: Flags | None
+    apart: bytes
+
+
+def take_apart(pixels: Pixels, masks: Masks) -> Matrix:
+    """Take a block apart.
+
+    Parameters
+    ----------
+    pixels : ndarray (lines, bands, samples)
+    masks : Masks
+
+    Returns
+    -------
+    Matrix
+        Its ``apart`` is five zlib sections: ``uint8`` (bands,), 1 for a band that is apart; the
+        values of these bands, as differences from the pixel before (modulo the type); ``uint32``
+        for each pixel, how many pixels before it the same spectrum is, 0 if it is none's copy;
+        ``uint32`` for each masked value of the matrix, how many values it is behind the masked one
+        before it (the first: behind the first value); these values.
+    """
+    bands = pixels.shape[1]
+    pixels = np.ascontiguousarray(pixels)
+    good = np.ones(bands, np.bool_)
+    good[: len(masks.bad_bands)] = ~np.array(masks.bad_bands, np.bool_)[:bands]
+    back = _copies(pixels)
+    rows = _rows(pixels if good.all() else pixels[:, good])
+    if back.any():
+        rows = np.ascontiguousarray(rows[:, back == 0])
+    masked = np.zeros(rows.shape, np.bool_)
+    if masks.ignore is not None:
+        masked |= rows == masks.ignore
+    if masks.saturation is not None:
+        masked |= rows >= masks.saturation
+    places = np.flatnonzero(masked)
+    little = rows.dtype.newbyteorder("<")
+    apart = b"".join(
+        (
+            deflated(~good),
+            deflated(np.diff(_rows(pixels[:, ~good]), axis=1, prepend=0).astype(little)),
+            deflated(back.astype("<u4")),
+            deflated(np.diff(places, prepend=0).astype("<u4")),
+            deflated(rows[masked].astype(little)),
+        )
+    )
+    wide = rows.astype(np.int32)
+    if not len(places):
+        return Matrix(wide, None, apart)
+    free = np.maximum((~masked).sum(axis=1), 1)
+    means = np.rint(np.where(masked, 0, wide).sum(axis=1) / free).astype(np.int32)
+    return Matrix(np.where(masked, means[:, None], wide), masked, apart)
+
+
+class Apart:
+    """Reads what ``take_apart`` stored, and puts a block together again.
+
+    Raises
+    ------
+    ContainerError
+        When the bytes are not such.
+    """
+
+    def __init__(self, data: Sections, shape: BlockShape, lines: int) -> None:
+        self._shape, self._lines = shape, lines
+        pixels, little = lines * shape.samples, shape.dtype.newbyteorder("<").str
+        aside = data.inflated("u1", shape.bands)
+        if (aside > 1).any():
+            raise bad("a band that is neither apart nor not")
+        self._good = aside == 0
+        self.rows = int(self._good.sum())
+        steps = data.inflated(little, (shape.bands - self.rows) * pixels)
+        self._aside = np.cumsum(steps.reshape(-1, pixels), axis=1, dtype=shape.dtype)
+        back = data.inflated("<u4", pixels).astype(np.int64)
+        own = back == 0
+        self.columns = int(own.sum())
+        source = np.arange(pixels) - back
+        if (source < 0).any() or not own[source].all():
+            raise bad("a spectrum that is the copy of none")
+        self._source = None if own.all() else (np.cumsum(own) - 1)[source]
+        values = self.rows * self.columns
+        self._places = np.cumsum(data.inflated_some("<u4", values).astype(np.int64))
+        if len(self._places) and self._places[-1] >= values:
+            raise bad("a masked value beyond the last")
+        self._values = data.inflated(little, len(self._places))
+
+    def together(self, rows: NDArray[Any]) -> Pixels:
+        """Put the decoded matrix, (rows, columns), and what is apart together."""
+        shape, lines = self._shape, self._lines
+        matrix = rows.astype(shape.dtype)
+        matrix.reshape(-1)[self._places] = self._values
+        if self._source is not None:
+            matrix = matrix[:, self._source]
+        if not self._good.all():
+            whole = np.empty((shape.bands, lines * shape.samples), shape.dtype)
+            whole[self._good] = matrix
+            whole[~self._good] = self._aside
+            matrix = whole
+        cube = matrix.reshape(shape.bands, lines, shape.samples)
+        return np.ascontiguousarray(cube.transpose(1, 0, 2))
+
+
+def _rows(pixels: Pixels) -> NDArray[Any]:
+    lines, bands, samples = pixels.shape
+    return np.ascontiguousarray(pixels.transpose(1, 0, 2)).reshape(bands, lines * samples)
+
+
+def _copies(pixels: Pixels) -> NDArray[np.int64]:
+    """Give how many pixels back the first same spectrum is; zeros where copies are few."""
+    from pipeline.coding.kernels import compile_pixels
+
+    lines, _, samples = pixels.shape
+    hashes = np.empty(lines * samples, np.uint64)
+    compile_pixels(pixels.dtype).hash_spectra(pixels, hashes)
+    _, first, which = np.unique(hashes, return_index=True, return_inverse=True)
+    if len(hashes) - len(first) < max(len(hashes) // WORTH, 1):
+        return np.zeros(len(hashes), np.int64)
+    source = first[which]
+    here = np.flatnonzero(source != np.arange(len(hashes)))
+    there = source[here]
+    equal = (
+        pixels[here // samples, :, here % samples] == pixels[there // samples, :, there % samples]
+    ).all(axis=1)
+    back = np.zeros(len(hashes), np.int64)
+    back[here[equal]] = (here - there)[equal]
+    return back

@@ -1,0 +1,117 @@
+"""What the header of a coded cube says: how it decodes, and how far it is from what was coded.
+
+From a plain header to that of the coded form and back. Knows headers and what a coding says of
+itself; nothing of blocks or files.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from pipeline.coding.interface import BlockStats, Coding, Masks
+from pipeline.container.header import Header
+from pipeline.container.header_text import CODED
+from pipeline.container.scaling import ignore_value
+from pipeline.errors import ContainerError
+from pipeline.layout import ENVI_TYPES, envi_code
+
+#: Header field: lines of every block but the last.
+BLOCK_LINES: Final = "coded block lines"
+#: What fields say of how far a coded cube is from what was coded, behind ``pca`` or ``coded``.
+ERRORS: Final = ("max error", "rmse", "mean spectral angle")
+#: Those fields; they are kept when the cube is decoded.
+ERROR_FIELDS: Final = tuple(f"{kind} {name}" for kind in ("pca", "coded") for name in ERRORS)
+
+
+def decoded_type(header: Header) -> np.dtype[Any]:
+    """Give the type of the pixels of a coded cube, native byte order.
+
+    Raises
+    ------
+    ContainerError
+        When ``decoded data type`` is none of ENVI's.
+    """
+    code = header.get("decoded data type")
+    if not isinstance(code, int) or code not in ENVI_TYPES:
+        allowed = ", ".join(map(str, ENVI_TYPES))
+        raise ContainerError(f"decoded data type: found {code!r}, allowed are {allowed}")
+    return np.dtype(ENVI_TYPES[code])
+
+
+def stated_error(header: Header) -> int | None:
+    """Give the counts that a pixel may be off as a header states; None where it does not.
+
+    A file states it as ``pca max error`` or ``coded max error``, a decoded one goes on to.
+    """
+    for name in ("pca max error", "coded max error"):
+        value = header.get(name)
+        if isinstance(value, int) and value >= 0:
+            return value
+    return None
+
+
+def plain_header(header: Header, coding: Coding) -> Header:
+    """Give the header of the cube that a coded one decodes to: BIL, little endian.
+
+    What coding with an error cost stays in it (``pca max error`` …).
+    """
+    plain = header.copy()
+    kept = ERROR_FIELDS if stated_error(header) else ()
+    coded = {name.casefold() for name in coding.fields()} | {"decoded data type"}
+    for name in list(plain):
+        key = name.casefold()
+        if key in coded or (key.startswith(("pca ", "coded ")) and key not in kept):
+            plain.remove(name)
+    plain.set("file type", "ENVI Standard")
+    plain.set("data type", header["decoded data type"])
+    plain.set("interleave", "bil")
+    plain.set("byte order", 0)
+    plain.set("header offset", 0)
+    return plain
+
+
+def coded_header(plain: Header, coding: Coding) -> Header:
+    """Give the header of the coded form of a cube, but for what only its end knows."""
+    header = plain.copy()
+    header.set("decoded data type", envi_code(coding.shape.dtype))
+    header.set("file type", coding.file_type)
+    header.set("data type", CODED)
+    header.set("interleave", "bil")
+    header.set("byte order", 0)
+    header.set("header offset", 0)
+    header.set(BLOCK_LINES, coding.block_lines)
+    if coding.file_type == "PCA":
+        header.set("pca bands", header.bands)
+        header.set("pca block lines", coding.block_lines)
+        if header.wavelength_nm is not None:
+            header.set("pca wavelength", header["wavelength"])
+            header.set("pca wavelength units", header.get("wavelength units", "Nanometers"))
+    for name, value in coding.fields().items():
+        header.set(name, value)
+    return header
+
+
+def error_fields(source: Header, coding: Coding, stats: BlockStats) -> dict[str, int | float]:
+    """Give what is known at the end; an earlier error, to which none was added, stands."""
+    kind = "pca" if coding.file_type == "PCA" else "coded"
+    known: dict[str, int | float] = {"pca pixels": stats.pixels} if kind == "pca" else {}
+    if not stated_error(source):
+        rmse, angle = (float(f"{value:.6g}") for value in (stats.rmse, stats.mean_angle))
+        values = (stats.max_error, rmse, angle)
+        known |= {f"{kind} {name}": value for name, value in zip(ERRORS, values, strict=True)}
+    return known
+
+
+def masks_of(header: Header, dtype: np.dtype[Any]) -> Masks:
+    """Give what a header says of pixels that have to come back exactly."""
+    good = header.floats("bbl")
+    bad = tuple(value == 0 for value in good or ()) if len(good or ()) == header.bands else ()
+    ignore = ignore_value(header, dtype)
+    saturation = header.number("saturation level")
+    return Masks(
+        bad_bands=bad if any(bad) else (),
+        ignore=None if ignore is None else int(ignore),
+        saturation=None if saturation is None else int(saturation),
+    )

@@ -1,0 +1,51 @@
+"""The noise of a sensor, from the white and black references of a capture.
+
+Knows the reader and NumPy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.coding.interface import Noise
+from pipeline.container.reader import Container
+from pipeline.errors import ReferenceMismatchError
+
+
+def sensor_noise(source: Container) -> Noise:
+    """Give the noise of a raw capture as a function of its counts.
+
+    The dark variance is that of the lines of the black reference (``Reference/black_std.envi``).
+    Where the white has its deviation too, shot noise is the slope of the photon transfer curve
+    between both: (white_std² − black_std²) / (white − black), over all pixels that are not
+    saturated (Janesick, Photon Transfer, SPIE 2007).
+
+    Raises
+    ------
+    ReferenceMismatchError
+        When the file does not hold raw counts, or there is no deviation of its black.
+    """
+    header, found = source.header, source.references
+    if "reflectance scale factor" in header:
+        raise ReferenceMismatchError(
+            f"{source.path}: noise: found reflectance, allowed are raw counts; give an error"
+        )
+    if "black_std" not in found:
+        raise ReferenceMismatchError(
+            f"{source.path}: noise: found no Reference/black_std.envi, which tells the sensor's "
+            "noise; give an error instead"
+        )
+    dark = np.square(found["black_std"].array, dtype=np.float64)
+    variance = float(np.nanmean(dark))
+    if not {"white", "white_std", "black"} <= {*found}:
+        return Noise(variance)
+    white, black = (np.asarray(found[name].array, np.float64) for name in ("white", "black"))
+    light = np.square(found["white_std"].array, dtype=np.float64)
+    ceiling = header.number("saturation level") or np.inf
+    with np.errstate(invalid="ignore"):
+        good = (white > black) & (white < 0.95 * ceiling) & np.isfinite(light - dark)
+    signal = float((white - black)[good].sum())
+    slope = max(float((light - dark)[good].sum()) / signal, 0.0) if signal > 0 else 0.0
+    # The curve begins at the black level, not at count 0.
+    offset = float(np.nanmean(black))
+    return Noise(max(variance - slope * offset, 0.0), slope)
