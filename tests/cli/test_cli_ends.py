@@ -12,8 +12,8 @@ from pipeline.cli.app import run
 from pipeline.errors import CameraError
 
 COMMANDS = [
-    *("capture", "drive", "process", "replay", "reference", "cameras", "info", "validate"),
-    *("recover", "repack", "export", "sidecar", "keys", "version"),
+    *("capture", "drive", "process", "replay", "reference", "bad-pixels", "cameras"),
+    *("info", "validate", "recover", "repack", "export", "sidecar", "keys", "version"),
 ]
 
 
