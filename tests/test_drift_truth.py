@@ -151,7 +151,7 @@ def test_a_strip_of_panel_and_masked_columns_correct_line_by_line(
     # line by line, too: the noise of a pixel over lines is the noise of its counts
     expected = sensor.noise_variance(0, "scene")[:, 8:42] * gain**2
     ratio = steady.var(axis=0, ddof=1).T / expected
-    # less where the lamp has become brighter than it was at first; uncorrected it would be many times 1
+    # less where the lamp is brighter than at first; uncorrected it would be many times 1
     assert 0.5 < float(ratio.mean()) < 1.15
 
 
