@@ -59,11 +59,17 @@ def _value(count, black, gain, factors, n):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _is_below(count, black, factors, n):  # type: ignore[no-untyped-def]
-    """Tell whether a count of line ``n`` is below black, moved by the offset in whole DN."""
+def _was_counted(count, black, factors, n, care):  # type: ignore[no-untyped-def]
+    """Tell whether a bad pixel of line ``n`` was counted as below black.
+
+    With care it is compared with black, else with ``dark``, which is 0 there; either is moved by
+    the offset of the line in whole DN.
+    """
     if factors is None:
         return F4(count) < black
-    return F4(count) - np.rint(factors[1, n]) < black
+    if care:
+        return F4(count) - np.rint(factors[1, n]) < black
+    return F4(count) < np.rint(factors[1, n])
 
 
 @helper
@@ -222,8 +228,9 @@ def correct_row(  # type: ignore[no-untyped-def]
         for j in range(m):
             for i in range(first, last):
                 s = fix[i, 1]
-                below = _is_below(counts[r + j, rb, s], black[b, s], factors, n + j)
-                low[n + j, s] -= np.uint16(below)
+                low[n + j, s] -= np.uint16(
+                    _was_counted(counts[r + j, rb, s], black[b, s], factors, n + j, care)
+                )
     again = not care and brightest > safe and out is not None
     if again:  # with care; counted and summed up it is already
         changed, _ = _rows(

@@ -104,17 +104,18 @@ class Recording:
         self, geometry: Geometry, lines: int = DIFFERENT_LINES, *, watched: bool = False
     ) -> None:
         self.geometry = geometry
+        columns = min(WATCHED_COLUMNS, max(1, geometry.samples // 8))
         config = CameraConfig(
             driver="simulated",
             samples=geometry.samples,
             bands=geometry.bands,
             exposure_ms=EXPOSURE_MS,
-            panel_columns=WATCHED_COLUMNS if watched else 0,
-            masked_columns=WATCHED_COLUMNS if watched else 0,
+            panel_columns=columns if watched else 0,
+            masked_columns=columns if watched else 0,
         )
         self.watched = Watched(
-            panel_strip=(1, WATCHED_COLUMNS),
-            dark_columns=(geometry.samples - WATCHED_COLUMNS + 1, geometry.samples),
+            panel_strip=(1, columns),
+            dark_columns=(geometry.samples - columns + 1, geometry.samples),
         )
         sensor = Sensor(config)
         self.saturation_level, self.bit_depth = sensor.saturation_level, sensor.bits
