@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.coding.apart import Apart, Matrix, take_apart
 from pipeline.coding.compiled import compile_rows, row_kernels
-from pipeline.coding.interface import Aim, BlockShape, Encoded, Masks, Noise, Pixels
+from pipeline.coding.interface import Aim, BlockShape, Encoded, Masks, Noise, Pixels, check_pixels
 from pipeline.coding.measure import measured
 from pipeline.coding.rans import decode_rows, encode_rows
 from pipeline.coding.sections import Sections, bad, deflated, section
@@ -96,6 +96,7 @@ class PcaCoding:
         ``uint32`` step D in 1/16 counts; the scores as coded rows (K, columns); the residual's
         rows, if there is one.
         """
+        pixels = check_pixels(pixels, self.shape, self.block_lines)
         bound = self.aim.max_error
         matrix = take_apart(pixels, self.aim.masks if bound != 0 else Masks())
         fit = _Fit(matrix)
