@@ -230,6 +230,23 @@ class Coding(Protocol):
         ...
 
 
+def check_pixels(pixels: Pixels, shape: BlockShape, block_lines: int) -> Pixels:
+    """Give the pixels of a block to be coded, C-contiguous.
+
+    Raises
+    ------
+    ConfigError
+        When they are not 1 … ``block_lines`` lines of that shape.
+    """
+    fits = pixels.ndim == 3 and pixels.shape[1:] == (shape.bands, shape.samples)
+    if not fits or pixels.dtype != shape.dtype or not 1 <= len(pixels) <= block_lines:
+        raise ConfigError(
+            f"coding: found a block of {pixels.shape} {pixels.dtype}, allowed are 1 to"
+            f" {block_lines} lines of ({shape.bands}, {shape.samples}) {shape.dtype}"
+        )
+    return np.ascontiguousarray(pixels)
+
+
 @dataclass(frozen=True)
 class Aim:
     """What is asked of a coding; one of the first three at most.

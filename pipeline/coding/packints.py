@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import imagecodecs
 import numpy as np
 
-from pipeline.coding.interface import BlockShape, BlockStats, Encoded, Pixels
+from pipeline.coding.interface import BlockShape, BlockStats, Encoded, Pixels, check_pixels
 from pipeline.coding.sections import bad
 from pipeline.errors import ConfigError
 
@@ -54,6 +54,7 @@ class PackintsCoding:
 
     def encode(self, pixels: Pixels) -> Encoded:
         """Pack a block; see ``Coding``."""
+        pixels = check_pixels(pixels, self.shape, self.block_lines)
         if (top := int(pixels.max())) >> self.bits:
             raise ConfigError(
                 f"packints: found a count of {top}, allowed are {self.bits} bits:"

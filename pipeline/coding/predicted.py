@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.coding.apart import Apart, Matrix, take_apart
 from pipeline.coding.compiled import compile_rows, row_kernels
-from pipeline.coding.interface import BlockShape, BlockStats, Encoded, Masks, Pixels
+from pipeline.coding.interface import BlockShape, BlockStats, Encoded, Masks, Pixels, check_pixels
 from pipeline.coding.measure import measured
 from pipeline.coding.rans import decode_rows, encode_rows
 from pipeline.coding.sections import Sections, bad, deflated
@@ -73,6 +73,7 @@ class PredictedCoding:
         mean (int32) and, in a zlib section, the bits after the point of its weights (uint8);
         weights as P entropy coded rows, the nearest band's first; residuals as entropy coded rows.
         """
+        pixels = check_pixels(pixels, self.shape, self.block_lines)
         matrix = take_apart(pixels, self.masks if self.max_error else Masks())
         coded = _Predictor(matrix, self.max_error, *_range(self.shape)).code()
         data = b"".join(

@@ -67,7 +67,8 @@ def test_any_part_is_that_of_the_plain_cube(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("part")
     array = np.random.default_rng(shape[0]).integers(0, 200, shape).astype(dtype)
     source = make_hsi(folder / "a.hsi", array, {"wavelength units": "Index"}, interleave=interleave)
-    code(source, folder / "b.hsi", block_lines=data.draw(st.integers(1, 40)))
+    lines = data.draw(st.integers(1, 40))
+    code(source, folder / "b.hsi", coding="predicted", block_lines=lines)
 
     def part(size):
         first = data.draw(st.integers(0, size - 1))
