@@ -42,7 +42,7 @@ def mean_of_cells(dtype: np.dtype[Any]) -> MeanOfCells:
         return _with_numpy
     import numba
 
-    from pipeline.compute.kernel_cache import compile_kernel
+    from pipeline.kernel_cache import compile_kernel
 
     table = numba.types.float32[:, ::1]
     out = numba.types.int16[:, ::1] if dtype == np.int16 else table

@@ -17,7 +17,6 @@ import numpy as np
 
 from pipeline.compute.cells import to_float32, to_int16
 from pipeline.compute.interface import ALIGNMENT
-from pipeline.compute.kernel_cache import compile_kernel
 from pipeline.compute.row_kernels import (
     F4,
     NOUGHT,
@@ -30,6 +29,7 @@ from pipeline.compute.row_kernels import (
     mend_row,
 )
 from pipeline.compute.vector_ops import settle, take_number
+from pipeline.kernel_cache import compile_kernel
 
 #: Results of so many bytes or more are written past the caches, which would not hold them.
 STREAMED_BYTES: Final = 4 << 20

@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pipeline.compute.kernel_cache import compile_kernel
+from pipeline.kernel_cache import compile_kernel
 
 #: Components that are projected on together.
 COMPONENTS: Final = 16

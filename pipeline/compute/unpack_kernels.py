@@ -14,8 +14,8 @@ from typing import Any, Final
 import numba
 import numpy as np
 
-from pipeline.compute.kernel_cache import compile_kernel
 from pipeline.compute.vector_ops import STEP, gige_layout, lsb_layout, settle, unpack_step
+from pipeline.kernel_cache import compile_kernel
 
 #: The layouts' numbers, by packing and bits; the arithmetic of :func:`pixel_at` relies on them.
 LAYOUTS: Final = {("lsb", 10): 0, ("lsb", 12): 1, ("gige", 10): 2, ("gige", 12): 3}

@@ -13,7 +13,8 @@ pytest.importorskip("numba")
 
 CODE = """
 import numpy as np
-from pipeline.compute import kernel_cache, unpack_kernels
+from pipeline import kernel_cache
+from pipeline.compute import unpack_kernels
 from pathlib import Path
 beside = Path(unpack_kernels.__file__).parent
 before = set(beside.rglob("*.nb[ic]"))

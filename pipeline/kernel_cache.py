@@ -15,9 +15,12 @@ import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numba
+
+#: Where kernels and what they call are.
+PACKAGES: Final = ("compute", "coding")
 
 
 def compile_kernel(
@@ -73,6 +76,7 @@ def sources() -> str:
     this one calls: a change there must not find yesterday's kernel.
     """
     check = 0
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        check = zlib.crc32(path.read_bytes(), check)
+    for package in PACKAGES:
+        for path in sorted((Path(__file__).parent / package).glob("*.py")):
+            check = zlib.crc32(path.read_bytes(), check)
     return f"{check:08x}"

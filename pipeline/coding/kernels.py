@@ -1,0 +1,148 @@
+"""Loops over pixels for numba: errors, equal spectra, predictions. Knows arrays only.
+
+What they compute is said where they are called (``apart``, ``measure``, ``predicted``).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+from pipeline.kernel_cache import compile_kernel
+
+
+class PixelKernels(NamedTuple):
+    """The loops that depend on the type of the pixels."""
+
+    hash_spectra: Callable[..., int]
+    measure: Callable[..., Any]
+
+
+class RowKernels(NamedTuple):
+    """The loops of the prediction."""
+
+    predict: Callable[..., int]
+    quantise: Callable[..., int]
+    restore: Callable[..., int]
+
+
+def hash_spectra(pixels, out):  # type: ignore[no-untyped-def]
+    """Give each spectrum a number that equal ones share; (lines, bands, samples) → its pixels."""
+    lines, bands, samples = pixels.shape
+    for n in range(lines):
+        row = out[n * samples : (n + 1) * samples]
+        row[:] = np.uint64(14695981039346656037)
+        for b in range(bands):
+            for s in range(samples):
+                row[s] = (row[s] ^ np.uint64(pixels[n, b, s])) * np.uint64(0x9E3779B97F4A7C15)
+                row[s] ^= row[s] >> np.uint64(29)
+    return 0
+
+
+def measure(pixels, decoded, products):  # type: ignore[no-untyped-def]
+    """Give largest and squared error, sum of angles and how many spectra have one.
+
+    ``products`` is scratch, float64 (3, samples): of spectrum a and error e a·a, a·e, e·e.
+    """
+    lines, bands, samples = pixels.shape
+    squared, angle, spectra = 0.0, 0.0, 0
+    largest = np.int32(0)
+    aa, ae, ee = products[0], products[1], products[2]
+    for n in range(lines):
+        products[:] = 0.0
+        top = np.int32(0)
+        for b in range(bands):
+            for s in range(samples):
+                a = np.int32(pixels[n, b, s])
+                e = np.int32(decoded[n, b, s]) - a
+                top = max(top, abs(e))
+                x, y = np.float64(a), np.float64(e)
+                aa[s] += x * x
+                ae[s] += x * y
+                ee[s] += y * y
+        largest = max(largest, top)
+        for s in range(samples):
+            squared += ee[s]
+            if aa[s] > 0.0 and aa[s] + 2.0 * ae[s] + ee[s] > 0.0:
+                across = np.sqrt(max(aa[s] * ee[s] - ae[s] * ae[s], 0.0))
+                angle += np.arctan2(across, aa[s] + ae[s])
+                spectra += 1
+    return largest, squared, angle, spectra
+
+
+def predict(rows, first, weights, down, sums):  # type: ignore[no-untyped-def]
+    """Predict a row from those from ``first`` on: ``Σ weight · row``, rounded, ``>> down``."""
+    sums[:] = (np.int32(1) << down) >> np.int32(1)
+    for i in range(weights.size):
+        weight = weights[i]
+        row = rows[first + i]
+        for s in range(sums.size):
+            sums[s] += weight * row[s]
+    for s in range(sums.size):
+        sums[s] >>= down
+    return 0
+
+
+def quantise(row, predicted, bound, kept, least, most, coded, back):  # type: ignore[no-untyped-def]
+    """Quantise a row against its prediction, and decode it; gives the largest magnitude decoded.
+
+    ``kept`` is 1 where the value is coded, 0 where the prediction is as good as any; empty: all.
+    """
+    step = np.int32(2 * bound + 1)
+    if bound == 0:
+        for s in range(row.size):
+            coded[s] = row[s] - predicted[s]
+    else:
+        wide = np.float64(step)
+        for s in range(row.size):
+            r = row[s] - predicted[s]
+            q = np.int32(np.float64(abs(r) + np.int32(bound)) / wide)
+            coded[s] = -q if r < 0 else q
+    if kept.size:
+        for s in range(row.size):
+            coded[s] *= np.int32(kept[s])
+    return restore(predicted, coded, bound, least, most, back)
+
+
+def _restore(predicted, coded, bound, least, most, back):  # type: ignore[no-untyped-def]
+    step = np.int32(2 * bound + 1)
+    low, high = np.int32(least), np.int32(most)
+    top = np.int32(0)
+    for s in range(back.size):
+        v = min(max(predicted[s] + coded[s] * step, low), high)
+        back[s] = v
+        top = max(top, abs(v))
+    return top
+
+
+restore = numba.njit(nogil=True)(_restore)
+
+
+@functools.cache
+def compile_pixels(dtype: np.dtype[Any]) -> PixelKernels:
+    """Compile the loops for pixels of a type, or load them from the cache."""
+    n = numba.types
+    kind = numba.from_dtype(np.dtype(dtype))
+    cube = n.Array(kind, 3, "C", readonly=True)
+    sums = n.Tuple((n.int64, n.float64, n.float64, n.int64))
+    return PixelKernels(
+        compile_kernel(hash_spectra, n.int64(cube, n.uint64[::1]), nogil=True),
+        compile_kernel(measure, sums(cube, cube, n.float64[:, ::1]), nogil=True, fastmath=True),
+    )
+
+
+@functools.cache
+def compile_rows() -> RowKernels:
+    """Compile the loops of the prediction, or load them from the cache."""
+    n = numba.types
+    row, i4, i8 = n.int32[::1], n.int32, n.int64
+    flags = n.Array(n.uint8, 1, "C", readonly=True)
+    return RowKernels(
+        compile_kernel(predict, i8(n.int32[:, ::1], i8, row, i4, row), nogil=True),
+        compile_kernel(quantise, i8(row, row, i8, flags, i8, i8, row, row), nogil=True),
+        compile_kernel(_restore, i8(row, row, i8, i8, i8, row), nogil=True),
+    )

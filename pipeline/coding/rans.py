@@ -1,0 +1,315 @@
+"""Entropy coding of rows of integers: interleaved rANS with static tables.
+
+Each row (a component's scores, a band's residuals) belongs to one of a few classes of like spread;
+a class has one table of frequencies, measured and stored. Many lanes are coded side by side, so
+that NumPy decodes one value of each lane at a time; with numba it is a loop. The coder is that of
+J. Duda, "Asymmetric numeral systems" (2013), with states of 32 bits that give and take 16 at once,
+as in F. Giesen's "Interleaved entropy coders" (2014). Knows arrays and sections.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.coding.sections import Sections, bad, deflated, section
+
+#: Bits of the frequencies of a table: they add up to ``1 << BITS``.
+BITS: Final = 12
+#: States begin at, and never fall below this.
+LOW: Final = 1 << 16
+#: Symbols of a table at most, the escape included.
+SYMBOLS: Final = 256
+#: Tables of a stream at most.
+CLASSES: Final = 64
+#: Lanes; many for NumPy's sake, but each costs about 2 bytes.
+LANES: Final = (32, 256)
+#: Values from which on there are many lanes.
+MANY: Final = 1 << 20
+#: Classes per factor of two of spread.
+PER_OCTAVE: Final = 3
+#: Values are coded in units of 1/8 to 1/16 of their spread, the bits below as they are: over so
+#: narrow a unit a Gaussian is flat to 0.001 bits.
+FINE: Final = 3
+#: Of so many values, one that is alone goes beside the table.
+RARE: Final = 1 << (BITS + 1)
+
+Ints = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of all classes.
+
+    Attributes
+    ----------
+    shift : ndarray of int32 (classes,)
+        Low bits that are stored as they are.
+    least : ndarray of int32 (classes,)
+        ``value >> shift`` of symbol 0.
+    count : ndarray of int32 (classes,)
+        Symbols without the escape, which is symbol ``count``.
+    frequency : ndarray of uint32 (classes, SYMBOLS)
+    """
+
+    shift: Ints
+    least: Ints
+    count: Ints
+    frequency: NDArray[np.uint32]
+
+    def starts(self) -> NDArray[np.uint32]:
+        """Give the sums of the frequencies before each symbol."""
+        return (np.cumsum(self.frequency, axis=1) - self.frequency).astype(np.uint32)
+
+    def slots(self) -> NDArray[np.uint32]:
+        """Give what a decoder looks up, (classes, 1 << BITS).
+
+        ``frequency − 1`` in the highest 12 bits, the place within the symbol's slots in the next
+        12, the symbol in the lowest 8.
+        """
+        out = np.empty((len(self.shift), 1 << BITS), np.uint32)
+        symbols = np.arange(SYMBOLS, dtype=np.uint32)
+        places = np.arange(1 << BITS, dtype=np.uint32)
+        for row, frequency, start in zip(out, self.frequency, self.starts(), strict=True):
+            symbol = np.repeat(symbols, frequency)
+            row[:] = (frequency[symbol] - 1) << 20 | (places - start[symbol]) << 8 | symbol
+        return out
+
+    def to_bytes(self) -> bytes:
+        """Give the class count, shift, least and count of each, and a zlib section of frequencies.
+
+        The frequencies of all classes follow each other, the escape's last in each.
+        """
+        head = struct.pack("<B", len(self.shift))
+        for shift, least, count in zip(self.shift, self.least, self.count, strict=True):
+            head += struct.pack("<BiB", shift, least, count)
+        used = [row[: n + 1] for row, n in zip(self.frequency, self.count, strict=True)]
+        return head + deflated(np.concatenate([*used, np.zeros(0, np.uint32)]).astype("<u2"))
+
+
+def read_tables(data: Sections) -> Tables:
+    """Read what ``Tables.to_bytes`` wrote."""
+    (classes,) = data.numbers("B")
+    heads = [data.numbers("BiB") for _ in range(classes)]
+    shift, least, count = np.array(heads, np.int32).reshape(classes, 3).T.copy()
+    if classes > CLASSES or (shift > 16).any() or (np.abs(least.astype(np.int64)) > 1 << 24).any():
+        raise bad("tables of another make")
+    given = data.inflated("<u2", int(count.sum()) + classes)
+    frequency = np.zeros((classes, SYMBOLS), np.uint32)
+    at = 0
+    for row, n in zip(frequency, count, strict=True):
+        row[: n + 1] = given[at : at + n + 1]
+        at += n + 1
+    if (frequency.sum(axis=1) != 1 << BITS).any():
+        raise bad("frequencies of another sum")
+    return Tables(shift, least, count, frequency)
+
+
+def encode_rows(values: Ints) -> bytes:
+    """Code rows of integers below 2²³ in magnitude.
+
+    Parameters
+    ----------
+    values : ndarray of int32 (rows, n)
+
+    Returns
+    -------
+    bytes
+        ``uint16`` lanes; a zlib section with the class of each row (uint8); the tables; a zlib
+        section of escaped values (int32, row by row, preceded by their count as ``uint32``); a
+        section of low bits: for each row ``shift`` planes, the lowest first, of n bits each, the
+        first value in the lowest bit; the lanes' states (uint32) and a section of words (uint16).
+    """
+    from pipeline.coding.rans_kernels import compile_rans
+
+    rows, n = values.shape
+    if not values.size:
+        return b""
+    kernels = compile_rans()
+    classes, tables = _make_tables(values, kernels.histogram)
+    starts = tables.starts()
+    symbols = np.empty((rows, n), np.uint8)
+    escaped = np.empty(0, np.int32)
+    found = kernels.symbols(
+        values, classes, tables.shift, tables.least, tables.count, symbols, escaped
+    )
+    if found:
+        escaped = np.empty(found, np.int32)
+        kernels.symbols(values, classes, tables.shift, tables.least, tables.count, symbols, escaped)
+    planes = [
+        np.packbits((row >> bit).astype(np.uint8) & 1, bitorder="little")
+        for row, kind in zip(values, classes, strict=True)
+        for bit in range(tables.shift[kind])
+    ]
+    states = np.full(LANES[values.size >= MANY], LOW, np.uint32)
+    words = np.empty(values.size, np.uint16)
+    count = kernels.encode(symbols, classes, tables.frequency, starts, states, words)
+    return b"".join(
+        (
+            struct.pack("<H", len(states)),
+            deflated(classes),
+            tables.to_bytes(),
+            struct.pack("<I", found),
+            deflated(escaped.astype("<i4")),
+            section(np.concatenate([*planes, np.zeros(0, np.uint8)])),
+            states.astype("<u4").tobytes(),
+            section(words[len(words) - count :].astype("<u2")),
+        )
+    )
+
+
+def decode_rows(data: Sections, rows: int, n: int, *, numba: bool = True) -> Ints:
+    """Decode what ``encode_rows`` gave.
+
+    Parameters
+    ----------
+    data : Sections
+    rows, n : int
+    numba : bool
+        ``False``: with NumPy alone.
+
+    Returns
+    -------
+    ndarray of int32 (rows, n)
+
+    Raises
+    ------
+    ContainerError
+        When the bytes are no such rows.
+    """
+    if not rows * n:
+        return np.zeros((rows, n), np.int32)
+    (lanes,) = data.numbers("H")
+    if not 1 <= lanes <= 4096:
+        raise bad(f"{lanes} lanes")
+    classes = data.inflated("u1", rows)
+    tables = read_tables(data)
+    if classes.max() >= len(tables.shift):
+        raise bad("rows of a class that has no table")
+    (found,) = data.numbers("I")
+    if found > rows * n:
+        raise bad("more escapes than values")
+    escaped = data.inflated("<i4", found)
+    planes = np.frombuffer(data.section(), np.uint8)
+    if len(planes) != int(tables.shift[classes].sum()) * -(-n // 8):
+        raise bad("low bits of another size")
+    states = data.array("<u4", lanes).astype(np.uint32)
+    words = np.frombuffer(data.section()[:], "u1")
+    if len(words) % 2:
+        raise bad("half a word")
+    words = words.view("<u2").astype(np.uint16)
+    symbols = np.empty((rows, n), np.uint8)
+    kernels: Any = None
+    if numba:
+        kernels = _kernels()
+    decode = kernels.decode if kernels else decode_symbols
+    if decode(classes, tables.slots(), states, words, symbols) != len(words):
+        raise bad("words that do not end with the rows")
+    if (states != LOW).any():
+        raise bad("states that do not end where they began")
+    return _values(symbols, classes, tables, escaped, planes)
+
+
+def decode_symbols(
+    classes: NDArray[np.uint8],
+    slots: NDArray[np.uint32],
+    states: NDArray[np.uint32],
+    words: NDArray[np.uint16],
+    symbols: NDArray[np.uint8],
+) -> int:
+    """Decode symbols with NumPy alone; gives how many words were taken, or -1 if they ended."""
+    n, lanes, at = symbols.shape[1], len(states), 0
+    for row, kind in zip(symbols, classes, strict=True):
+        table = slots[kind]
+        for i in range(0, n, lanes):
+            state = states[: min(lanes, n - i)]
+            slot = table[state & 0xFFF]
+            row[i : i + lanes] = slot & 0xFF
+            state[:] = ((slot >> 20) + 1) * (state >> 12) + ((slot >> 8) & 0xFFF)
+            low = np.flatnonzero(state < LOW)
+            if len(low) > len(words) - at:
+                return -1
+            state[low] = state[low] << 16 | words[at : at + len(low)]
+            at += len(low)
+    return at
+
+
+def _kernels() -> Any:
+    try:
+        from pipeline.coding.rans_kernels import compile_rans
+    except ImportError:
+        return None
+    return compile_rans()
+
+
+def _values(
+    symbols: NDArray[np.uint8],
+    classes: NDArray[np.uint8],
+    tables: Tables,
+    escaped: Ints,
+    planes: NDArray[np.uint8],
+) -> Ints:
+    """Make values of symbols, low bits and escapes."""
+    rows, n = symbols.shape
+    size, at, taken = -(-n // 8), 0, 0
+    out = np.empty((rows, n), np.int32)
+    for row, symbol, kind in zip(out, symbols, classes, strict=True):
+        shift, count = int(tables.shift[kind]), tables.count[kind]
+        np.add(symbol, tables.least[kind], out=row)
+        if shift:
+            row <<= shift
+            for bit in range(shift):
+                plane = np.unpackbits(planes[at : at + size], count=n, bitorder="little")
+                row |= plane.astype(np.int32) << bit
+                at += size
+        if tables.frequency[kind, count]:
+            beside = np.flatnonzero(symbol == count)
+            if len(beside) > len(escaped) - taken:
+                raise bad("fewer escaped values than escapes")
+            row[beside] = escaped[taken : taken + len(beside)]
+            taken += len(beside)
+    if taken != len(escaped):
+        raise bad("more escaped values than escapes")
+    return out
+
+
+def _make_tables(values: Ints, histogram: Any) -> tuple[NDArray[np.uint8], Tables]:
+    """Sort rows into classes by their spread, and measure each class's frequencies."""
+    spread = np.abs(values).mean(axis=1)
+    kind = np.where(spread > 0, np.floor(PER_OCTAVE * np.log2(np.maximum(spread, 1e-4))), -99)
+    levels, which = np.unique(np.maximum(kind, -40), return_inverse=True)
+    classes = which.astype(np.uint8)
+    shift = np.maximum(np.floor(levels / PER_OCTAVE) - FINE, 0).astype(np.int32)
+    least, count = np.zeros((2, len(levels)), np.int32)
+    frequency = np.zeros((len(levels), SYMBOLS), np.uint32)
+    counts = histogram(values, classes, shift)
+    middle = counts.shape[1] // 2
+    for k, found in enumerate(counts):
+        total = int(found.sum())
+        kept = np.flatnonzero(found * RARE > total)
+        if not len(kept):
+            kept = np.array([int(found.argmax())])
+        first = int(kept[0])
+        last = min(int(kept[-1]), first + SYMBOLS - 2)
+        inside = found[first : last + 1]
+        beside = total - int(inside.sum())
+        least[k], count[k] = first - middle, last + 1 - first
+        frequency[k, : count[k] + 1] = scaled(np.append(inside, beside))
+    return classes, Tables(shift, least, count, frequency)
+
+
+def scaled(counts: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """Scale counts to frequencies that add up to ``1 << BITS``, none that occurs becoming 0."""
+    exact = counts * ((1 << BITS) / counts.sum())
+    out = np.where(counts > 0, np.maximum(np.rint(exact), 1), 0).astype(np.int64)
+    while (more := (1 << BITS) - int(out.sum())) != 0:
+        # where a unit more or less changes the cost least
+        order = np.argsort(-(exact - out) if more > 0 else np.where(out > 1, exact - out, np.inf))
+        fit = order[: min(abs(more), int((out > 1).sum()) if more < 0 else len(order))]
+        fit = fit[counts[fit] > 0]
+        out[fit] += 1 if more > 0 else -1
+    return out.astype(np.uint32)
