@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from bench import cuda, kernels, latency, peers, scaling, streams, table
+from bench import compression, cuda, kernels, latency, peers, rate_curves, scaling, streams, table
 from bench.data import GEOMETRIES, Geometry
 from bench.machine import describe
 from bench.measure import MIN_ROUNDS, Row
@@ -24,15 +24,16 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Of the rows that start processes, which take their time.
 LARGEST = GEOMETRIES[1:2]
 PLOT = ROOT / "docs" / "images" / "cost.svg"
+CURVES = ROOT / "docs" / "images" / "rate-distortion.svg"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the options ask for; give the exit status."""
     args = parser().parse_args(arguments)
     settings = settled(args)
-    asked = args.peers or args.scaling or args.open_loop
+    asked = args.peers or args.scaling or args.open_loop or args.compression or args.curves
     chosen = args.only or (() if asked else SECTIONS)
-    machine = describe(available_cores(), peers=args.peers)
+    machine = describe(available_cores(), peers=args.peers or args.compression)
     rows: list[Row] = []
     status = 0
     try:
@@ -69,6 +70,11 @@ def measured(
         yield from latency.open_loop_rows(settings, args.trials, args.seconds)
     if args.peers:
         yield from peers.rows(settings)
+    if args.compression:
+        yield from compression.rows(settings)
+    if args.curves:
+        about = f"{machine['processor']}, {machine['date']}"
+        yield from rate_curves.rows(settings, Path(args.curves), about)
     if args.scaling:
         done: list[tuple[scaling.Point, Row]] = []
         for point, row in scaling.rows(settings):
@@ -168,6 +174,16 @@ def parser() -> argparse.ArgumentParser:
         "--folder", type=folder, help="where files are written (the system's for temporary ones)"
     )
     made.add_argument("--peers", action="store_true", help="beside what else there is")
+    made.add_argument(
+        "--compression", action="store_true", help="size, error and rate beside other codecs"
+    )
+    made.add_argument(
+        "--curves",
+        nargs="?",
+        const=str(CURVES),
+        metavar="SVG",
+        help="error against size, with a plot (docs/images/rate-distortion.svg)",
+    )
     made.add_argument(
         "--scaling",
         nargs="?",
