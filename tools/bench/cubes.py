@@ -203,7 +203,8 @@ def mosaic(cubes: Sequence[Cube], strips: int, lines: int = MOSAIC_LINES) -> Cub
     A strip is as wide as the narrowest cube and has at least ``lines`` lines. It holds the first
     bands of each cube that are not dead, as many as the cube with the fewest has. Every second
     turn takes the last samples of each cube, turned by 180°, and every further strip begins with
-    the cube two further on: no block of lines holds the same spectra twice, unless a cube does.
+    the cube two further on: with the five real cubes no block of 128 lines holds the same spectrum
+    twice, unless a cube does.
     """
     bands = min(int(cube.live.sum()) for cube in cubes)
     samples = min(cube.pixels.shape[2] for cube in cubes)
