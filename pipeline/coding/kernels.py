@@ -23,11 +23,14 @@ class PixelKernels(NamedTuple):
 
 
 class RowKernels(NamedTuple):
-    """The loops of the prediction."""
+    """The loops over the rows of a block's matrix."""
 
     predict: Callable[..., int]
     quantise: Callable[..., int]
     restore: Callable[..., int]
+    residual: Callable[..., int]
+    settle: Callable[..., int]
+    round_scores: Callable[..., int]
 
 
 def hash_spectra(pixels, out):  # type: ignore[no-untyped-def]
@@ -120,6 +123,50 @@ def _restore(predicted, coded, bound, least, most, back):  # type: ignore[no-unt
 
 
 restore = numba.njit(nogil=True)(_restore)
+_quantise = numba.njit(nogil=True)(quantise)
+
+
+def residual(rows, decoded, bound, kept, least, most, coded):  # type: ignore[no-untyped-def]
+    """Quantise what decoded rows lack, and add it to them; ``kept`` as of ``quantise``."""
+    for r in range(rows.shape[0]):
+        flags = kept[r] if kept.shape[0] else kept[:, 0]
+        _quantise(rows[r], decoded[r], bound, flags, least, most, coded[r], decoded[r])
+    return 0
+
+
+def settle(exact, about, least, most, out):  # type: ignore[no-untyped-def]
+    """Round ``exact + about`` down, and clip; exact is overwritten by nothing."""
+    low, high = np.int32(least), np.int32(most)
+    for r in range(out.shape[0]):
+        shift = np.float64(about[r]) + 0.5
+        row, to = exact[r], out[r]
+        for s in range(row.size):
+            # the float first: it may be beyond any integer
+            v = min(max(np.floor(row[s] + shift), np.float64(low)), np.float64(high))
+            to[s] = np.int32(v)
+    return 0
+
+
+def round_scores(exact, scale, add, scores, saved, hits):  # type: ignore[no-untyped-def]
+    """Round scores, in steps, toward zero from ``add`` more than they are.
+
+    ``saved`` is the squared error, in steps, that each component's scores save; ``hits`` how many
+    of them are not zero.
+    """
+    for k in range(exact.shape[0]):
+        row, to = exact[k], scores[k]
+        total, count = np.float32(0), 0
+        for first in range(0, row.size, 512):
+            part = np.float32(0)
+            for s in range(first, min(first + 512, row.size)):
+                v = row[s] * scale
+                q = np.floor(abs(v) + add)
+                part += q * (np.float32(2) * abs(v) - q)
+                to[s] = np.int32(-q if v < np.float32(0) else q)
+                count += q > np.float32(0)
+            total += part
+        saved[k], hits[k] = total, count
+    return 0
 
 
 @functools.cache
@@ -137,12 +184,20 @@ def compile_pixels(dtype: np.dtype[Any]) -> PixelKernels:
 
 @functools.cache
 def compile_rows() -> RowKernels:
-    """Compile the loops of the prediction, or load them from the cache."""
+    """Compile the loops over rows, or load them from the cache."""
     n = numba.types
-    row, i4, i8 = n.int32[::1], n.int32, n.int64
+    row, table, i4, i8 = n.int32[::1], n.int32[:, ::1], n.int32, n.int64
     flags = n.Array(n.uint8, 1, "C", readonly=True)
     return RowKernels(
-        compile_kernel(predict, i8(n.int32[:, ::1], i8, row, i4, row), nogil=True),
+        compile_kernel(predict, i8(table, i8, row, i4, row), nogil=True),
         compile_kernel(quantise, i8(row, row, i8, flags, i8, i8, row, row), nogil=True),
         compile_kernel(_restore, i8(row, row, i8, i8, i8, row), nogil=True),
+        compile_kernel(residual, i8(table, table, i8, n.uint8[:, ::1], i8, i8, table), nogil=True),
+        compile_kernel(settle, i8(n.float64[:, ::1], row, i8, i8, table), nogil=True),
+        compile_kernel(
+            round_scores,
+            i8(n.float32[:, ::1], n.float32, n.float32, table, n.float64[::1], n.int64[::1]),
+            nogil=True,
+            fastmath=True,
+        ),
     )

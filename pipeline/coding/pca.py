@@ -13,26 +13,46 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.coding.apart import Apart, Matrix, take_apart
-from pipeline.coding.interface import Aim, BlockShape, Encoded, Masks, Pixels
+from pipeline.coding.compiled import compile_rows, row_kernels
+from pipeline.coding.interface import Aim, BlockShape, Encoded, Masks, Noise, Pixels
 from pipeline.coding.measure import measured
 from pipeline.coding.rans import decode_rows, encode_rows
-from pipeline.coding.sections import Sections, bad, deflated, inflate, section
+from pipeline.coding.sections import Sections, bad, deflated, section
 
 #: Bits after the point of a basis vector's elements.
 BASIS_BITS: Final = 15
-#: Scores are rounded to zero below this many steps from it, and by one less above: a bit costs what
-#: 0.12 step² of error cost, and small scores are more often smaller than their interval's middle.
-ROUND: Final = 0.4
-#: Squared error in step² that a bit has to save (6 dB a bit, of step² / 12).
-WORTH: Final = 0.1155
+#: Bits after the point of a step.
+STEP_BITS: Final = 4
+#: A score goes to the next whole step from this fraction of it on: a bit costs what 0.12 step² of
+#: error cost, and small scores are more often below their interval's middle than above.
+ROUND_UP: Final = 0.6
+#: Squared error in step² that a bit has to save. 6 dB a bit, of step² / 12, make 0.12; with a little
+#: more PSNR stays and angles gain.
+WORTH: Final = 0.2
 #: Bits that an element of a basis vector is stored with, beyond the spread of scores in steps.
-SPARE_BITS: Final = 2
-#: Trials of a step for a ratio.
-TRIALS: Final = 12
+SPARE_BITS: Final = 6
+#: Whether there is a residual, d, components, step.
+HEAD: Final = "<BHHI"
+#: For a ratio a step is tried on so many spectra (their tables and lanes take about so many bytes),
+#: then on all, more often only if no step was wide enough.
+SAMPLE: Final = 3200
+SAMPLE_BYTES: Final = 150
+SAMPLE_TRIALS: Final = 6
+TRIALS: Final = 3
+MOST_TRIALS: Final = 30
+#: Widest step that is tried.
+LARGEST: Final = 1 << 22
+#: A block this close to the bytes it may have is not tried again.
+CLOSE: Final = 0.98
+#: Step of the scores of a bounded block, in intervals 2 d + 1.
+FACTOR: Final = 1.5
+#: libdeflate's; of residuals 6 takes 1 % less and twice the time.
+LEVEL: Final = 3
 #: Float64 holds whole numbers up to this exactly.
 EXACT: Final = 1 << 53
 
@@ -70,37 +90,27 @@ class PcaCoding:
         """Code a block.
 
         The data: ``uint8`` 1 if there is a residual, ``uint16`` d, ``uint16`` components K,
-        ``uint32`` step D; what is apart; the mean of each row of the matrix (int32); a zlib section
-        of the zeros below each basis vector's elements (uint8 (K,)); then as coded rows the basis
-        without these zeros (K, rows) and the scores (K, columns); with a residual its rows.
+        ``uint32`` step D in 1/16 counts; what is apart; the mean of each row of the matrix (int32);
+        a zlib section of the zeros below each basis vector's elements (uint8 (K,)); then as coded
+        rows the basis without these zeros (K, rows) and the scores (K, columns); with a residual
+        its rows.
         """
         bound = self.aim.max_error
         matrix = take_apart(pixels, self.aim.masks if bound != 0 else Masks())
         fit = _Fit(matrix)
-        budget = 0.0
         if bound is not None:
-            step = max(1, round(1.5 * (2 * bound + 1)))
-        elif self.aim.noise is not None:
-            step = max(1, round(self.aim.noise.sigma(fit.level)))
+            model = fit.model(_units(FACTOR * (2 * bound + 1)))
+        elif self.aim.ratio is not None:
+            head_bytes = struct.calcsize(HEAD) + len(matrix.apart)
+            model = self._within(fit, pixels.nbytes / self.aim.ratio - head_bytes)
         else:
-            step = 1
-        if self.aim.ratio is not None:
-            budget = pixels.nbytes / self.aim.ratio - len(matrix.apart)
-            step = fit.step_for(budget)
-        model = fit.model(step)
-        if self.aim.ratio is not None:
-            model = self._within(fit, model, budget)
-        decoded = clipped(model.rows(), self.shape)
-        head = struct.pack("<BHHI", bound is not None, bound or 0, len(model.basis), model.step)
+            noise = self.aim.noise or Noise(1.0)
+            model = fit.model(_units(noise.sigma(fit.level)))
+        decoded = settled(model, self.shape)
+        head = struct.pack(HEAD, bound is not None, bound or 0, len(model.basis), model.step)
         parts = [head, matrix.apart, self._model_bytes(model)]
         if bound is not None:
-            wide = 2 * bound + 1
-            r = matrix.rows - decoded
-            residual = np.sign(r) * ((np.abs(r) + bound) // wide)
-            if matrix.masked is not None:
-                residual[matrix.masked] = 0
-            parts.append(self._rows(residual.astype(np.int32)))
-            decoded = clipped(decoded + residual * wide, self.shape)
+            parts.append(self._rows(_residual(matrix, decoded, bound, self.shape)))
         whole = Apart(Sections(matrix.apart), self.shape, len(pixels)).together(decoded)
         stats = measured(pixels, whole, fit.learned, len(model.basis))
         return Encoded(b"".join(parts), stats)
@@ -108,7 +118,7 @@ class PcaCoding:
     def decode(self, data: bytes | memoryview, lines: int) -> Pixels:
         """Decode a block; see ``Coding``."""
         take = Sections(data)
-        bounded, bound, components, step = take.numbers("BHHI")
+        bounded, bound, components, step = take.numbers(HEAD[1:])
         apart = Apart(take, self.shape, lines)
         means = take.array("<i4", apart.rows).astype(np.int32)
         zeros = take.inflated("u1", components)
@@ -119,12 +129,10 @@ class PcaCoding:
         model = Model(basis, scores, step, means)
         if not model.exact():
             raise bad("numbers too large for an exact product")
-        rows = clipped(model.rows(), self.shape)
+        rows = settled(model, self.shape, numba=self.numba)
         if bounded:
             residual = self._taken(take, apart.rows, apart.columns)
-            if residual.size and np.abs(residual).max() * (2 * bound + 1) > 1 << 24:
-                raise bad("residuals out of their range")
-            rows = clipped(rows + residual * np.int32(2 * bound + 1), self.shape)
+            rows = _corrected(rows, residual, bound, self.shape)
         take.end()
         return apart.together(rows)
 
@@ -144,21 +152,23 @@ class PcaCoding:
     def _rows(self, values: NDArray[np.int32]) -> bytes:
         if self.name == "packed":
             return encode_rows(values)
-        import imagecodecs
-
+        if not values.size:
+            return b""
         zigzag = ((values << 1) ^ (values >> 31)).view(np.uint32)
-        size = 1 if zigzag.max(initial=0) < 256 else 2 if zigzag.max() < 65536 else 4
+        size = 1 if zigzag.max() < 256 else 2 if zigzag.max() < 65536 else 4
         planes = zigzag.astype(f"<u{size}").view(np.uint8).reshape(values.size, size).T
-        packed = imagecodecs.zlib_encode(np.ascontiguousarray(planes).tobytes(), 6)
+        packed = imagecodecs.deflate_encode(np.ascontiguousarray(planes).tobytes(), LEVEL)
         return struct.pack("<B", size) + section(bytes(packed))
 
     def _taken(self, take: Sections, rows: int, n: int) -> NDArray[np.int32]:
         if self.name == "packed":
             return decode_rows(take, rows, n, numba=self.numba)
+        if not rows * n:
+            return np.zeros((rows, n), np.int32)
         (size,) = take.numbers("B")
         if size not in (1, 2, 4):
             raise bad(f"{size} byte planes")
-        planes = inflate(take.section(), "u1", size * rows * n).reshape(size, rows, n)
+        planes = take.inflated("u1", size * rows * n).reshape(size, rows, n)
         zigzag = np.zeros((rows, n), np.uint32)
         for i in range(size):
             zigzag |= planes[i].astype(np.uint32) << (8 * i)
@@ -167,15 +177,32 @@ class PcaCoding:
             raise bad("values out of their range")
         return values
 
-    def _within(self, fit: _Fit, model: Model, budget: float) -> Model:
-        """Widen the step until the bytes, counted, are within the budget."""
-        for _ in range(TRIALS):
-            size = len(self._model_bytes(model)) + 9
-            if size <= budget or not len(model.basis):
+    def _within(self, fit: _Fit, budget: float) -> Model:
+        """Find the smallest step whose bytes, counted, are within the budget."""
+        every, step = max(1, fit.columns // SAMPLE), float(_units(32))
+        for _ in range(SAMPLE_TRIALS):
+            model = fit.model(round(step), every)
+            more = len(self._rows(model.scores)) - SAMPLE_BYTES
+            size = len(self._model_bytes(model)) + (every - 1) * max(more, 0)
+            if CLOSE * budget < size < budget / CLOSE:
                 break
-            step = max(model.step + 1, int(model.step * (size / budget) ** 0.7))
-            model = fit.model(step)
-        return model
+            step = min(max(step * size / max(budget, 1.0), 1.0), LARGEST)
+        best: Model | None = None
+        tried = round(step)
+        for trial in range(MOST_TRIALS):
+            model = fit.model(tried)
+            size = len(self._model_bytes(model))
+            if size <= budget and (best is None or model.step < best.step):
+                best = model
+            if not len(model.basis) or CLOSE * budget < size <= budget:
+                break
+            if best is not None and trial >= TRIALS:
+                break
+            wanted = max(1, round(tried * size / max(CLOSE * budget, 1.0)))
+            tried = wanted if wanted != tried else tried + (1 if size > budget else -1)
+            if not 1 <= tried <= LARGEST or (best is not None and tried >= best.step):
+                break
+        return best or model
 
 
 @dataclass(frozen=True)
@@ -189,7 +216,7 @@ class Model:
     scores : ndarray of int32 (components, columns)
         In steps.
     step : int
-        counts.
+        In units of 1/16 count.
     means : ndarray of int32 (rows,)
         counts; what scores are about.
     """
@@ -208,16 +235,11 @@ class Model:
         within = largest <= 1 << BASIS_BITS and int(np.abs(self.means).max()) <= 1 << 16
         return within and top * largest * self.step * len(self.basis) < EXACT >> 1
 
-    def rows(self) -> NDArray[np.float64]:
-        """Reconstruct the matrix: ``mean + ⌊(Σ basis · score · step + 2¹⁴) / 2¹⁵⌋``, whole."""
-        about = (self.means.astype(np.float64) + 0.5)[:, None]
-        if not len(self.basis):
-            return np.zeros((len(self.means), self.scores.shape[1])) + np.floor(about)
-        out: NDArray[Any] = (self.basis.T * (self.step / (1 << BASIS_BITS))) @ (
+    def about_means(self) -> NDArray[np.float64]:
+        """Give ``Σ basis · score · step / 2¹⁹``, exact: (rows, columns)."""
+        out: NDArray[Any] = (self.basis.T * (self.step / (1 << (BASIS_BITS + STEP_BITS)))) @ (
             self.scores.astype(np.float64)
         )
-        out += about
-        np.floor(out, out=out)
         return out
 
 
@@ -226,12 +248,12 @@ class _Fit:
 
     def __init__(self, matrix: Matrix) -> None:
         rows, masked = matrix.rows, matrix.masked
-        self._size, self._columns = rows.shape
+        self._size, self.columns = rows.shape
         whole = rows if masked is None else rows[:, ~masked.any(axis=0)]
         if not whole.shape[1]:
             whole = rows
         self.learned = whole.shape[1]
-        if self._columns:
+        if self.columns:
             self._means = np.rint(whole.mean(axis=1)).astype(np.int32)
         else:
             self._means = np.zeros(self._size, np.int32)
@@ -244,28 +266,18 @@ class _Fit:
         self._power = np.maximum(values[::-1], 0.0) / max(self.learned, 1)
         self._vectors = np.ascontiguousarray(vectors[:, ::-1].T)
         self._centred = centred
-        self._projected = np.empty((0, self._columns), np.float32)
+        self._projected = np.empty((0, self.columns), np.float32)
 
-    def model(self, step: int) -> Model:
-        """Quantise with a step; a larger one where products would not be exact."""
+    def model(self, step: int, every: int = 1) -> Model:
+        """Quantise with a step; a larger one where products would not be exact.
+
+        Of the scores, those of each ``every``-th spectrum.
+        """
         while True:
-            made = self._quantised(step)
+            made = self._quantised(step, every)
             if made.exact():
                 return made
             step *= 2
-
-    def step_for(self, budget: float) -> int:
-        """Guess the step at which scores and basis take so many bytes, from variances alone."""
-        low, high = 0.0, 17.0
-        for _ in range(20):
-            middle = (low + high) / 2
-            spread = np.sqrt(self._power) / 2**middle
-            bits = np.log2(1 + 2.0 * spread**1.2)
-            kept = spread > 0.3
-            basis = np.minimum(np.log2(np.maximum(spread, 1)) + SPARE_BITS, BASIS_BITS)
-            total = bits.sum() * self._columns + (basis * kept).sum() * self._size
-            low, high = (middle, high) if total > 8 * budget else (low, middle)
-        return max(1, round(2**high))
 
     def _scores(self, count: int) -> NDArray[np.float32]:
         have = len(self._projected)
@@ -274,30 +286,62 @@ class _Fit:
             self._projected = np.concatenate([self._projected, more]) if have else more
         return self._projected[:count]
 
-    def _quantised(self, step: int) -> Model:
+    def _quantised(self, whole: int, every: int) -> Model:
+        step = whole / (1 << STEP_BITS)
         # Beyond these no score reaches a step, but for single outliers.
         count = int((self._power > (0.15 * step) ** 2).sum())
-        exact = self._scores(count) * np.float32(1 / step)
-        scores = np.abs(exact)
-        scores += np.float32(ROUND)
-        np.floor(scores, out=scores)
-        np.copysign(scores, exact, out=scores)
+        exact = np.ascontiguousarray(self._scores(count)[:, ::every])
+        scores = np.empty(exact.shape, np.int32)
+        saved, hits = np.empty(count), np.empty(count, np.int64)
+        scale, add = np.float32(1 / step), np.float32(1 - ROUND_UP)
+        compile_rows().round_scores(exact, scale, add, scores, saved, hits)
+        saved *= every
+        hits *= every
         spread = np.sqrt(self._power[:count]) / step
-        bits = np.clip(np.ceil(np.log2(np.maximum(spread, 1e-3))) + SPARE_BITS + 2, 4, BASIS_BITS)
-        saved = (exact * scores).sum(axis=1) * 2 - (scores * scores).sum(axis=1)
-        hits = np.count_nonzero(scores, axis=1)
+        bits = np.clip(np.ceil(np.log2(np.maximum(spread, 1e-3))) + SPARE_BITS, 4, BASIS_BITS)
         cost = bits * self._size * 0.7 + hits * (
-            2 + np.log2(np.maximum(self._columns / np.maximum(hits, 1), 1))
+            2 + np.log2(np.maximum(self.columns / np.maximum(hits, 1), 1))
         )
         kept = np.flatnonzero((hits > 0) & (saved > WORTH * cost))
         units = (2.0 ** (BASIS_BITS - bits[kept]))[:, None]
         basis = np.rint(self._vectors[kept] * (1 << BASIS_BITS) / units) * units
         basis = np.clip(basis, -(1 << BASIS_BITS), (1 << BASIS_BITS) - units)
-        return Model(basis.astype(np.int32), scores[kept].astype(np.int32), step, self._means)
+        return Model(basis.astype(np.int32), scores[kept], whole, self._means)
 
 
-def clipped(rows: NDArray[Any], shape: BlockShape) -> NDArray[np.int32]:
-    """Clip reconstructed values to what the pixels' type holds."""
+def _units(counts: float) -> int:
+    return max(1, round(counts * (1 << STEP_BITS)))
+
+
+def settled(model: Model, shape: BlockShape, *, numba: bool = True) -> NDArray[np.int32]:
+    """Reconstruct: ``mean + ⌊Σ basis · score · step / 2¹⁹ + ½⌋``, clipped to the pixels' type."""
+    info, exact = np.iinfo(shape.dtype), model.about_means()
+    if kernels := row_kernels() if numba else None:
+        out = np.empty(exact.shape, np.int32)
+        kernels.settle(exact, model.means, int(info.min), int(info.max), out)
+        return out
+    exact += model.means[:, None] + 0.5
+    whole: NDArray[np.int32] = np.clip(np.floor(exact), info.min, info.max).astype(np.int32)
+    return whole
+
+
+def _residual(
+    matrix: Matrix, decoded: NDArray[np.int32], bound: int, shape: BlockShape
+) -> NDArray[np.int32]:
+    """Quantise the residual of decoded rows, and correct them as a decoder does."""
     info = np.iinfo(shape.dtype)
-    out: NDArray[np.int32] = np.clip(rows, info.min, info.max).astype(np.int32)
-    return out
+    kept = np.empty((0, 1), np.uint8)
+    if matrix.masked is not None:
+        kept = (~matrix.masked).view(np.uint8)
+    coded = np.empty_like(decoded)
+    limits = int(info.min), int(info.max)
+    compile_rows().residual(matrix.rows, decoded, bound, kept, *limits, coded)
+    return coded
+
+
+def _corrected(
+    rows: NDArray[np.int32], residual: NDArray[np.int32], bound: int, shape: BlockShape
+) -> NDArray[np.int32]:
+    info = np.iinfo(shape.dtype)
+    rows += residual * np.int32(2 * bound + 1)  # modulo 2³², whatever a damaged block holds
+    return np.clip(rows, info.min, info.max, out=rows)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.coding.apart import Apart, Matrix, take_apart
+from pipeline.coding.compiled import compile_rows, row_kernels
 from pipeline.coding.interface import BlockShape, BlockStats, Encoded, Masks, Pixels
 from pipeline.coding.measure import measured
 from pipeline.coding.rans import decode_rows, encode_rows
@@ -26,6 +27,8 @@ from pipeline.coding.sections import Sections, bad, deflated
 PREVIOUS: Final = 32
 #: Distinct spectra for each of them, so that the weights are not dearer than what they save.
 SPECTRA: Final = 150
+#: Spectra that weights are learned from: more than of 32 weights can be told apart.
+LEARN: Final = 8192
 #: Bits after the point of a weight at most.
 FINEST: Final = 14
 #: What rounding weights may add to the variance of what remains.
@@ -83,7 +86,7 @@ class PredictedCoding:
             )
         )
         together = Apart(Sections(matrix.apart), self.shape, len(pixels))
-        stats: BlockStats = measured(pixels, together.together(coded.decoded), matrix.rows.shape[1])
+        stats: BlockStats = measured(pixels, together.together(coded.decoded), coded.learned)
         return Encoded(data, stats)
 
     def decode(self, data: bytes | memoryview, lines: int) -> Pixels:
@@ -129,21 +132,23 @@ class _Coded:
     weights: NDArray[np.int32]
     residuals: NDArray[np.int32]
     decoded: NDArray[np.int32]
+    learned: int
 
 
 class _Predictor:
     """Predicts and quantises the rows of a matrix, one after the other."""
 
     def __init__(self, matrix: Matrix, bound: int, least: int, most: int) -> None:
-        from pipeline.coding.kernels import compile_rows
-
         self._kernels = compile_rows()
         self._matrix, self._bound, self._range = matrix, bound, (least, most)
         self._size, self._columns = matrix.rows.shape
         self._previous = min(PREVIOUS, self._columns // SPECTRA, max(self._size - 1, 0))
-        # of the columns that have all their values
-        masked = matrix.masked
-        self._whole = None if masked is None else np.flatnonzero(~masked.any(axis=0))
+        # Of the spectra that have all their values, evenly chosen.
+        whole = np.arange(self._columns)
+        if matrix.masked is not None:
+            whole = np.flatnonzero(~matrix.masked.any(axis=0))
+        every = max(1, len(whole) // LEARN)
+        self._chosen = whole[every // 2 :: every]
 
     def code(self) -> _Coded:
         size, columns, previous = self._size, self._columns, self._previous
@@ -155,8 +160,9 @@ class _Predictor:
             np.zeros((previous, size), np.int32),
             np.empty((size, columns), np.int32),
             np.empty((size, columns), np.int32),
+            len(self._chosen),
         )
-        learned = columns if self._whole is None else len(self._whole)
+        learned = len(self._chosen)
         floats = np.empty((size, learned), np.float64)
         tops = np.zeros(size, np.int64)
         moments = np.zeros((size, size))
@@ -187,9 +193,8 @@ class _Predictor:
         out.decoded += means[:, None]
         return out
 
-    def _learned(self, row: NDArray[np.int32]) -> NDArray[np.float32]:
-        picked = row if self._whole is None else row[self._whole]
-        return picked.astype(np.float64)
+    def _learned(self, row: NDArray[np.int32]) -> NDArray[np.float64]:
+        return row[self._chosen].astype(np.float64)
 
 
 def _weights(
@@ -229,14 +234,7 @@ def _range(shape: BlockShape) -> tuple[int, int]:
 
 def _restorer(numba: bool) -> Any:
     """Give the loop that decodes a row: numba's, or NumPy's."""
-    kernels: Any = None
-    if numba:
-        try:
-            from pipeline.coding.kernels import compile_rows
-        except ImportError:
-            pass
-        else:
-            kernels = compile_rows()
+    kernels = row_kernels() if numba else None
     if kernels is None:
         return restore_row
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.coding.compiled import compile_rans, rans_kernels
 from pipeline.coding.sections import Sections, bad, deflated, section
 
 #: Bits of the frequencies of a table: they add up to ``1 << BITS``.
@@ -120,12 +121,10 @@ def encode_rows(values: Ints) -> bytes:
     -------
     bytes
         ``uint16`` lanes; a zlib section with the class of each row (uint8); the tables; a zlib
-        section of escaped values (int32, row by row, preceded by their count as ``uint32``); a
-        section of low bits: for each row ``shift`` planes, the lowest first, of n bits each, the
-        first value in the lowest bit; the lanes' states (uint32) and a section of words (uint16).
+        section of escaped values (int32, row by row); a section of low bits: for each row
+        ``shift`` planes, the lowest first, of n bits each, the first value in the lowest bit; the
+        lanes' states (uint32) and a section of words (uint16).
     """
-    from pipeline.coding.rans_kernels import compile_rans
-
     rows, n = values.shape
     if not values.size:
         return b""
@@ -153,7 +152,6 @@ def encode_rows(values: Ints) -> bytes:
             struct.pack("<H", len(states)),
             deflated(classes),
             tables.to_bytes(),
-            struct.pack("<I", found),
             deflated(escaped.astype("<i4")),
             section(np.concatenate([*planes, np.zeros(0, np.uint8)])),
             states.astype("<u4").tobytes(),
@@ -190,10 +188,7 @@ def decode_rows(data: Sections, rows: int, n: int, *, numba: bool = True) -> Int
     tables = read_tables(data)
     if classes.max() >= len(tables.shift):
         raise bad("rows of a class that has no table")
-    (found,) = data.numbers("I")
-    if found > rows * n:
-        raise bad("more escapes than values")
-    escaped = data.inflated("<i4", found)
+    escaped = data.inflated_some("<i4", rows * n)
     planes = np.frombuffer(data.section(), np.uint8)
     if len(planes) != int(tables.shift[classes].sum()) * -(-n // 8):
         raise bad("low bits of another size")
@@ -203,9 +198,7 @@ def decode_rows(data: Sections, rows: int, n: int, *, numba: bool = True) -> Int
         raise bad("half a word")
     words = words.view("<u2").astype(np.uint16)
     symbols = np.empty((rows, n), np.uint8)
-    kernels: Any = None
-    if numba:
-        kernels = _kernels()
+    kernels = rans_kernels() if numba else None
     decode = kernels.decode if kernels else decode_symbols
     if decode(classes, tables.slots(), states, words, symbols) != len(words):
         raise bad("words that do not end with the rows")
@@ -236,14 +229,6 @@ def decode_symbols(
             state[low] = state[low] << 16 | words[at : at + len(low)]
             at += len(low)
     return at
-
-
-def _kernels() -> Any:
-    try:
-        from pipeline.coding.rans_kernels import compile_rans
-    except ImportError:
-        return None
-    return compile_rans()
 
 
 def _values(

@@ -48,7 +48,11 @@ class Sections:
 
     def inflated(self, dtype: str, count: int) -> NDArray[Any]:
         """Take a zlib section that holds exactly ``count`` numbers."""
-        return inflate(self.section(), dtype, count)
+        return inflate(self.section(), dtype, count, count)
+
+    def inflated_some(self, dtype: str, most: int) -> NDArray[Any]:
+        """Take a zlib section that holds ``most`` numbers or fewer."""
+        return inflate(self.section(), dtype, 0, most)
 
     def end(self) -> None:
         """Check that all bytes were taken."""
@@ -67,16 +71,18 @@ def bad(found: str) -> ContainerError:
     return ContainerError(f"coded block: found {found}; it is damaged or of another coding")
 
 
-def inflate(data: memoryview, dtype: str, count: int) -> NDArray[Any]:
-    """Inflate a zlib stream that must give exactly ``count`` numbers; none: empty stream."""
-    size = count * np.dtype(dtype).itemsize
+def inflate(data: memoryview, dtype: str, least: int, most: int) -> NDArray[Any]:
+    """Inflate a zlib stream that must give so many numbers."""
+    item = np.dtype(dtype).itemsize
     inflater = zlib.decompressobj()
     try:
-        out = inflater.decompress(data, size + 1)
+        out = inflater.decompress(data, most * item + 1)
     except zlib.error as error:
         raise bad(f"a deflate stream that does not inflate ({error})") from None
-    if len(out) != size or not inflater.eof or inflater.unused_data:
-        raise bad(f"a deflate stream of another size than {size} bytes")
+    if not inflater.eof or inflater.unused_data or not least * item <= len(out) <= most * item:
+        raise bad(f"a deflate stream of another size than {most * item} bytes")
+    if len(out) % item:
+        raise bad(f"a deflate stream of {len(out)} bytes for numbers of {item}")
     return np.frombuffer(out, dtype)
 
 

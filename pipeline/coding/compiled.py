@@ -1,0 +1,55 @@
+"""The compiled loops, loaded when a coding is used: numba costs a second to import.
+
+Who reads files may lack numba (``None`` then: NumPy does it); who writes them needs it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.coding.kernels import RowKernels
+    from pipeline.coding.rans_kernels import RansKernels
+
+
+def rans_kernels() -> RansKernels | None:
+    """Give the entropy coder's loops, if there is numba."""
+    try:
+        from pipeline.coding.rans_kernels import compile_rans
+    except ImportError:
+        return None
+    return compile_rans()
+
+
+def row_kernels() -> RowKernels | None:
+    """Give the loops over rows, if there is numba."""
+    try:
+        from pipeline.coding.kernels import compile_rows as compiled
+    except ImportError:
+        return None
+    return compiled()
+
+
+def compile_rows() -> RowKernels:
+    """Give the loops over rows.
+
+    Raises
+    ------
+    ConfigError
+        When there is no numba.
+    """
+    if kernels := row_kernels():
+        return kernels
+    raise ConfigError(MISSING)
+
+
+def compile_rans() -> RansKernels:
+    """Give the entropy coder's loops; raises as ``compile_rows``."""
+    if kernels := rans_kernels():
+        return kernels
+    raise ConfigError(MISSING)
+
+
+MISSING = "coding: found no numba, which writing needs (reading does not); pip install numba"
