@@ -31,6 +31,8 @@ CUBES, LOSSLESS, BOUND, RATE, SPEED = (
     "32:1",
     "throughput of compression",
 )
+#: What can be asked for.
+PARTS = ("all", "sizes", "rates")
 RATIO = 32.0
 SIZE = "to 1"
 #: What must be reached: ratios to the best other codec, dB above and share of JPEG 2000's.
@@ -45,24 +47,23 @@ TRANSFORMED = ("packed", "deflate")
 SCENE_LINES = 256
 
 
-def rows(settings: Settings) -> Iterator[Row]:
-    """Measure every cube, then the rates; a trial is not judged."""
+def rows(settings: Settings, part: str = PARTS[0]) -> Iterator[Row]:
+    """Measure every cube, then the rates, or one of both; a trial is not judged."""
     quick = settings.rounds < MIN_ROUNDS
     cubes, why = measured_cubes(quick)
-    for row in _all(cubes, why, settings):
+    for row in _all(cubes, why, settings, part):
         yield replace(row, required=None) if quick else row
 
 
-def _all(cubes: Sequence[Cube], why: str, settings: Settings) -> Iterator[Row]:
+def _all(cubes: Sequence[Cube], why: str, settings: Settings, part: str) -> Iterator[Row]:
     for cube in cubes:
         yield _about(cube, why)
-    for cube in cubes:
-        yield from lossless_rows(cube, settings)
-    for cube in cubes:
-        yield from bound_rows(cube, settings)
-    for cube in cubes:
-        yield from rate_rows(cube, settings)
-    yield from speed_rows(cubes[-1], settings)
+    if part != "rates":
+        for made in (lossless_rows, bound_rows, rate_rows):
+            for cube in cubes:
+                yield from made(cube, settings)
+    if part != "sizes":
+        yield from speed_rows(cubes[-1], settings)
 
 
 def exact(value: float) -> Spread:

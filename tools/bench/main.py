@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = settled(args)
     asked = args.peers or args.scaling or args.open_loop or args.compression or args.curves
     chosen = args.only or (() if asked else SECTIONS)
-    machine = describe(available_cores(), peers=args.peers or args.compression)
+    machine = describe(available_cores(), peers=bool(args.peers or args.compression))
     rows: list[Row] = []
     status = 0
     try:
@@ -71,7 +71,7 @@ def measured(
     if args.peers:
         yield from peers.rows(settings)
     if args.compression:
-        yield from compression.rows(settings)
+        yield from compression.rows(settings, args.compression)
     if args.curves:
         about = f"{machine['processor']}, {machine['date']}"
         yield from rate_curves.rows(settings, Path(args.curves), about)
@@ -175,7 +175,11 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--peers", action="store_true", help="beside what else there is")
     made.add_argument(
-        "--compression", action="store_true", help="size, error and rate beside other codecs"
+        "--compression",
+        nargs="?",
+        const=compression.PARTS[0],
+        choices=compression.PARTS,
+        help="size, error and rate beside other codecs; sizes need no quiet machine",
     )
     made.add_argument(
         "--curves",
