@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import xml.etree.ElementTree as ET
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from bench.cubes import Cube, Quality  # noqa: E402
 from bench.data import Geometry  # noqa: E402
 from bench.measure import MIN_ROUNDS  # noqa: E402
 from bench.settings import Settings  # noqa: E402
+
+from pipeline.errors import ContainerError  # noqa: E402
 
 NOISE = 5.0
 
@@ -158,12 +162,25 @@ def test_own_codings_are_decoded_by_what_their_header_says(cube: Cube, name: str
         assert done.outcome.ratio > 1
 
 
-def test_own_sizes_count_records_index_and_header(cube: Cube) -> None:
+def test_own_sizes_are_those_of_whole_files(cube: Cube, tmp_path: Path) -> None:
     coding = codings.coding_for("predicted", cube, max_error=0)
-    (block,) = codings.blocks(cube, coding)
-    data = len(coding.encode(block).data)
-    counted = cube.nbytes / codings.run("predicted", cube, 1, max_error=0).outcome.ratio
-    assert counted - data > codings.RECORD_BYTES + codings.INDEX_ROW_BYTES
+    coded = [coding.encode(block) for block in codings.blocks(cube, coding)]
+    file = codings.whole_file(cube, coding, coded)
+    assert len(file) > len(coded[0].data) + codings.RECORD.size
+    ratio = codings.run("predicted", cube, 1, max_error=0).outcome.ratio
+    assert ratio == cube.nbytes / len(file)
+    with zipfile.ZipFile(io.BytesIO(file)) as archive:
+        payload = archive.read("data.envi")
+        assert archive.read("Metadata/blocks.csv").splitlines()[1].startswith(b"0,40,0,")
+    assert payload[codings.RECORD.size :] == coded[0].data
+
+
+def test_a_page_decoder_that_disagrees_is_an_error(
+    cube: Cube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codings, "page_decoder", lambda: lambda file: cube.pixels + 1)
+    with pytest.raises(ContainerError, match="gives other pixels"):
+        codings.run("predicted", cube, 1, max_error=0)
 
 
 def test_the_best_of_ours_is_judged_by_the_best_of_theirs(cube: Cube) -> None:
