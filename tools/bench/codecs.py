@@ -27,7 +27,7 @@ ROUNDING = 0.49
 #: Bytes of the least value, and of that of a band of one value.
 LEAST_BYTES = 2
 #: A size is searched until it is this close above the ratio asked for.
-CLOSE = 1.004
+CLOSE = 1.001
 SEARCH_STEPS = 14
 JXL_EFFORTS = (3, 5, 7)
 
