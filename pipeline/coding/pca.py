@@ -31,13 +31,14 @@ STEP_BITS: Final = 4
 #: A score goes to the next whole step from this fraction of it on: a bit costs what 0.12 step² of
 #: error cost, and small scores are more often below their interval's middle than above.
 ROUND_UP: Final = 0.6
-#: Squared error in step² that a bit has to save. 6 dB a bit, of step² / 12, make 0.12; with a little
-#: more PSNR stays and angles gain.
+#: Squared error in step² that a bit has to save. 6 dB a bit, of step² / 12, make 0.12; with a
+#: little more PSNR stays and angles gain.
 WORTH: Final = 0.2
 #: Bits that an element of a basis vector is stored with, beyond the spread of scores in steps.
 SPARE_BITS: Final = 6
-#: Whether there is a residual, d, components, step.
-HEAD: Final = "<BHHI"
+#: d and components; then whether there is a residual, and the step.
+HEAD: Final = "<HH"
+STEP_HEAD: Final = "<BI"
 #: For a ratio a step is tried on so many spectra (their tables and lanes take about so many bytes),
 #: then on all, more often only if no step was wide enough.
 SAMPLE: Final = 3200
@@ -89,11 +90,11 @@ class PcaCoding:
     def encode(self, pixels: Pixels) -> Encoded:
         """Code a block.
 
-        The data: ``uint8`` 1 if there is a residual, ``uint16`` d, ``uint16`` components K,
-        ``uint32`` step D in 1/16 counts; what is apart; the mean of each row of the matrix (int32);
-        a zlib section of the zeros below each basis vector's elements (uint8 (K,)); then as coded
-        rows the basis without these zeros (K, rows) and the scores (K, columns); with a residual
-        its rows.
+        The data: ``uint16`` d and components K; what is apart; the mean of each row of the matrix
+        (int32); a zlib section of the zeros below each basis vector's elements (uint8 (K,)); the
+        basis without these zeros as coded rows (K, rows); ``uint8`` 1 if there is a residual and
+        ``uint32`` step D in 1/16 counts; the scores as coded rows (K, columns); the residual's
+        rows, if there is one.
         """
         bound = self.aim.max_error
         matrix = take_apart(pixels, self.aim.masks if bound != 0 else Masks())
@@ -101,13 +102,13 @@ class PcaCoding:
         if bound is not None:
             model = fit.model(_units(FACTOR * (2 * bound + 1)))
         elif self.aim.ratio is not None:
-            head_bytes = struct.calcsize(HEAD) + len(matrix.apart)
-            model = self._within(fit, pixels.nbytes / self.aim.ratio - head_bytes)
+            around = struct.calcsize(HEAD) + len(matrix.apart)
+            model = self._within(fit, pixels.nbytes / self.aim.ratio - around)
         else:
             noise = self.aim.noise or Noise(1.0)
             model = fit.model(_units(noise.sigma(fit.level)))
         decoded = settled(model, self.shape)
-        head = struct.pack(HEAD, bound is not None, bound or 0, len(model.basis), model.step)
+        head = struct.pack(HEAD, bound or 0, len(model.basis))
         parts = [head, matrix.apart, self._model_bytes(model)]
         if bound is not None:
             parts.append(self._rows(_residual(matrix, decoded, bound, self.shape)))
@@ -118,13 +119,16 @@ class PcaCoding:
     def decode(self, data: bytes | memoryview, lines: int) -> Pixels:
         """Decode a block; see ``Coding``."""
         take = Sections(data)
-        bounded, bound, components, step = take.numbers(HEAD[1:])
+        bound, components = take.numbers(HEAD[1:])
         apart = Apart(take, self.shape, lines)
         means = take.array("<i4", apart.rows).astype(np.int32)
         zeros = take.inflated("u1", components)
-        if bounded > 1 or components > apart.rows or (zeros > BASIS_BITS).any():
+        if components > apart.rows or (zeros > BASIS_BITS).any():
             raise bad("numbers out of their range")
         basis = self._taken(take, components, apart.rows) << zeros[:, None].astype(np.int32)
+        bounded, step = take.numbers(STEP_HEAD[1:])
+        if bounded > 1:
+            raise bad("a residual neither there nor not")
         scores = self._taken(take, components, apart.columns)
         model = Model(basis, scores, step, means)
         if not model.exact():
@@ -145,6 +149,7 @@ class PcaCoding:
                 model.means.astype("<i4").tobytes(),
                 deflated(zeros),
                 self._rows(basis.astype(np.int32)),
+                struct.pack(STEP_HEAD, self.aim.max_error is not None, model.step),
                 self._rows(model.scores),
             )
         )

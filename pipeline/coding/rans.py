@@ -122,8 +122,8 @@ def encode_rows(values: Ints) -> bytes:
     bytes
         ``uint16`` lanes; a zlib section with the class of each row (uint8); the tables; a zlib
         section of escaped values (int32, row by row); a section of low bits: for each row
-        ``shift`` planes, the lowest first, of n bits each, the first value in the lowest bit; the
-        lanes' states (uint32) and a section of words (uint16).
+        ``shift`` planes, the lowest first, of n bits each, the first bit in the lowest of a byte;
+        the lanes' states (uint32) and a section of words (uint16).
     """
     rows, n = values.shape
     if not values.size:
@@ -140,10 +140,11 @@ def encode_rows(values: Ints) -> bytes:
         escaped = np.empty(found, np.int32)
         kernels.symbols(values, classes, tables.shift, tables.least, tables.count, symbols, escaped)
     planes = [
-        np.packbits((row >> bit).astype(np.uint8) & 1, bitorder="little")
+        (row >> bit).astype(np.uint8) & 1
         for row, kind in zip(values, classes, strict=True)
         for bit in range(tables.shift[kind])
     ]
+    none = np.zeros(0, np.uint8)
     states = np.full(LANES[values.size >= MANY], LOW, np.uint32)
     words = np.empty(values.size, np.uint16)
     count = kernels.encode(symbols, classes, tables.frequency, starts, states, words)
@@ -153,7 +154,7 @@ def encode_rows(values: Ints) -> bytes:
             deflated(classes),
             tables.to_bytes(),
             deflated(escaped.astype("<i4")),
-            section(np.concatenate([*planes, np.zeros(0, np.uint8)])),
+            section(np.packbits(np.concatenate([*planes, none]), bitorder="little")),
             states.astype("<u4").tobytes(),
             section(words[len(words) - count :].astype("<u2")),
         )
@@ -189,8 +190,9 @@ def decode_rows(data: Sections, rows: int, n: int, *, numba: bool = True) -> Int
     if classes.max() >= len(tables.shift):
         raise bad("rows of a class that has no table")
     escaped = data.inflated_some("<i4", rows * n)
-    planes = np.frombuffer(data.section(), np.uint8)
-    if len(planes) != int(tables.shift[classes].sum()) * -(-n // 8):
+    low = np.frombuffer(data.section(), np.uint8)
+    bits = int(tables.shift[classes].sum()) * n
+    if len(low) != -(-bits // 8):
         raise bad("low bits of another size")
     states = data.array("<u4", lanes).astype(np.uint32)
     words = np.frombuffer(data.section()[:], "u1")
@@ -204,6 +206,7 @@ def decode_rows(data: Sections, rows: int, n: int, *, numba: bool = True) -> Int
         raise bad("words that do not end with the rows")
     if (states != LOW).any():
         raise bad("states that do not end where they began")
+    planes = np.unpackbits(low, count=bits, bitorder="little")
     return _values(symbols, classes, tables, escaped, planes)
 
 
@@ -240,7 +243,7 @@ def _values(
 ) -> Ints:
     """Make values of symbols, low bits and escapes."""
     rows, n = symbols.shape
-    size, at, taken = -(-n // 8), 0, 0
+    at, taken = 0, 0
     out = np.empty((rows, n), np.int32)
     for row, symbol, kind in zip(out, symbols, classes, strict=True):
         shift, count = int(tables.shift[kind]), tables.count[kind]
@@ -248,9 +251,8 @@ def _values(
         if shift:
             row <<= shift
             for bit in range(shift):
-                plane = np.unpackbits(planes[at : at + size], count=n, bitorder="little")
-                row |= plane.astype(np.int32) << bit
-                at += size
+                row |= planes[at : at + n].astype(np.int32) << bit
+                at += n
         if tables.frequency[kind, count]:
             beside = np.flatnonzero(symbol == count)
             if len(beside) > len(escaped) - taken:
