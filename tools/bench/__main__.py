@@ -5,6 +5,8 @@
     python tools/bench --quick            a trial of all rows in seconds; its figures say nothing
     python tools/bench --json             the same for machines
     python tools/bench --peers            beside what else there is, where it is installed
+    python tools/bench --compression      how small, how wrong, how fast, beside other codecs
+    python tools/bench --curves           error against size of the same, with a plot
     python tools/bench --scaling          how cost grows with bands, samples, blocks, components
     python tools/bench --open-loop        60 s from a camera that does not wait, ten times
     python tools/bench --genicam          the same from the virtual GenICam camera, and its limit

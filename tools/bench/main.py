@@ -15,7 +15,18 @@ import ending
 import numpy.random  # noqa: F401
 from arguments import file_to_write, folder, number
 
-from bench import cuda, genicam, kernels, latency, peers, scaling, streams, table
+from bench import (
+    compression,
+    cuda,
+    genicam,
+    kernels,
+    latency,
+    peers,
+    rate_curves,
+    scaling,
+    streams,
+    table,
+)
 from bench.data import GEOMETRIES, Geometry
 from bench.machine import describe
 from bench.measure import MIN_ROUNDS, Row
@@ -29,6 +40,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Of the rows that start processes, which take their time.
 LARGEST = GEOMETRIES[1:2]
 PLOT = ROOT / "docs" / "images" / "cost.svg"
+CURVES = ROOT / "docs" / "images" / "rate-distortion.svg"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,9 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def bench(args: argparse.Namespace) -> int:
     """Measure and print; 1 when something failed, with what was measured until then."""
     settings = settled(args)
-    asked = args.peers or args.scaling or args.open_loop or args.genicam
+    measured_alone = (args.peers, args.scaling, args.open_loop, args.genicam, args.compression)
+    asked = any(measured_alone) or args.curves
     chosen = args.only or (() if asked else SECTIONS)
-    machine = describe(available_cores(), peers=args.peers)
+    machine = describe(available_cores(), peers=bool(args.peers or args.compression))
     rows: list[Row] = []
     status = 0
     try:
@@ -81,6 +94,11 @@ def measured(
         yield from genicam.rows(settings, args.trials, args.seconds, args.rate_seconds)
     if args.peers:
         yield from peers.rows(settings)
+    if args.compression:
+        yield from compression.rows(settings, args.compression)
+    if args.curves:
+        about = f"{machine['processor']}, {machine['date']}"
+        yield from rate_curves.rows(settings, Path(args.curves), about)
     if args.scaling:
         done: list[tuple[scaling.Point, Row]] = []
         for point, row in scaling.rows(settings):
@@ -156,6 +174,20 @@ def parser() -> argparse.ArgumentParser:
         "--folder", type=folder, help="where files are written (the system's for temporary ones)"
     )
     made.add_argument("--peers", action="store_true", help="beside what else there is")
+    made.add_argument(
+        "--compression",
+        nargs="?",
+        const=compression.PARTS[0],
+        choices=compression.PARTS,
+        help="size, error and rate beside other codecs; sizes need no quiet machine",
+    )
+    made.add_argument(
+        "--curves",
+        nargs="?",
+        const=str(CURVES),
+        metavar="SVG",
+        help="error against size, with a plot (docs/images/rate-distortion.svg)",
+    )
     made.add_argument(
         "--scaling",
         nargs="?",

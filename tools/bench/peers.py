@@ -257,7 +257,7 @@ def _openhsi_camera(
     return settings, calibration
 
 
-def _groups(recording: Recording) -> list[NDArray[np.uint16]]:
+def groups(recording: Recording) -> list[NDArray[np.uint16]]:
     """Give groups of lines as (lines, samples, bands), contiguous: what tools for images take."""
     count = min(GROUP_LINES, len(recording.lines))
     starts = range(0, len(recording.lines) - count + 1, count)
@@ -274,20 +274,25 @@ def spectral_components(recording: Recording, blocks: Blocks) -> tuple[Work, lis
         components = spectral.principal_components(group)
         return components.reduce(num=COMPONENTS).transform(group)
 
-    groups = _groups(recording)
-    return work, groups, groups[0].nbytes
+    parts = groups(recording)
+    return work, parts, parts[0].nbytes
 
 
 def sklearn_components(recording: Recording, blocks: Blocks) -> tuple[Work, list[Any], int]:
-    """Prepare scikit-learn's incremental components of a group's pixels, fit and transform."""
+    """Prepare scikit-learn's incremental components of groups of lines."""
+    parts = groups(recording)
+    return components_of_groups(), parts, parts[0].nbytes
+
+
+def components_of_groups() -> Work:
+    """Give scikit-learn's incremental components of a group's pixels, fit and transform."""
     make = importlib.import_module("sklearn.decomposition").IncrementalPCA
 
     def work(group: NDArray[np.uint16]) -> Any:
         pixels = group.reshape(-1, group.shape[-1])
         return make(n_components=COMPONENTS).fit(pixels).transform(pixels)
 
-    groups = _groups(recording)
-    return work, groups, groups[0].nbytes
+    return work
 
 
 PEERS = (
