@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.coding.compiled import compile_pixels
 from pipeline.coding.interface import BlockShape, Masks, Pixels
 from pipeline.coding.sections import Sections, bad, deflated
 
@@ -29,7 +30,7 @@ class Matrix:
 
     Attributes
     ----------
-    rows : ndarray of int32 (rows, columns)
+    rows : ndarray (rows, columns) of the pixels' type
         The bands that are fitted, of the spectra that are no copies, in the order of lines and
         samples. What is masked holds its band's mean.
     masked : ndarray of bool (rows, columns) or None
@@ -38,7 +39,7 @@ class Matrix:
         What ``Apart`` reads.
     """
 
-    rows: NDArray[np.int32]
+    rows: NDArray[Any]
     masked: Flags | None
     apart: bytes
 
@@ -84,12 +85,11 @@ def take_apart(pixels: Pixels, masks: Masks) -> Matrix:
             deflated(rows[masked].astype(little)),
         )
     )
-    wide = rows.astype(np.int32)
     if not len(places):
-        return Matrix(wide, None, apart)
+        return Matrix(rows, None, apart)
     free = np.maximum((~masked).sum(axis=1), 1)
-    means = np.rint(np.where(masked, 0, wide).sum(axis=1) / free).astype(np.int32)
-    return Matrix(np.where(masked, means[:, None], wide), masked, apart)
+    means = np.rint(np.where(masked, 0, rows.astype(np.int64)).sum(axis=1) / free)
+    return Matrix(np.where(masked, means[:, None].astype(rows.dtype), rows), masked, apart)
 
 
 class Apart:
@@ -127,7 +127,7 @@ class Apart:
     def together(self, rows: NDArray[Any]) -> Pixels:
         """Put the decoded matrix, (rows, columns), and what is apart together."""
         shape, lines = self._shape, self._lines
-        matrix = rows.astype(shape.dtype)
+        matrix = rows.astype(shape.dtype, copy=len(self._places) > 0)
         matrix.reshape(-1)[self._places] = self._values
         if self._source is not None:
             matrix = matrix[:, self._source]
@@ -147,8 +147,6 @@ def _rows(pixels: Pixels) -> NDArray[Any]:
 
 def _copies(pixels: Pixels) -> NDArray[np.int64]:
     """Give how many pixels back the first same spectrum is; zeros where copies are few."""
-    from pipeline.coding.kernels import compile_pixels
-
     lines, _, samples = pixels.shape
     hashes = np.empty(lines * samples, np.uint64)
     compile_pixels(pixels.dtype).hash_spectra(pixels, hashes)

@@ -153,7 +153,7 @@ class _Predictor:
 
     def code(self) -> _Coded:
         size, columns, previous = self._size, self._columns, self._previous
-        rows, masked = self._matrix.rows, self._matrix.masked
+        rows, masked = self._matrix.rows.astype(np.int32), self._matrix.masked
         means = np.rint(rows.mean(axis=1)).astype(np.int32) if columns else np.zeros(size, np.int32)
         out = _Coded(
             means,
