@@ -20,6 +20,11 @@ from pipeline.coding.sections import Sections, bad, deflated
 #: Copies are worth their list from one spectrum in so many on.
 WORTH: Final = 256
 
+#: Share of a band from which on its masked values say nothing about spectra.
+MOSTLY: Final = 0.5
+#: Spectra are learned from if they are more than one in so many.
+FEW: Final = 16
+
 #: Flags of the bits: ``True`` where a value is coded by the fit.
 Flags = NDArray[np.bool_]
 
@@ -42,6 +47,19 @@ class Matrix:
     rows: NDArray[Any]
     masked: Flags | None
     apart: bytes
+
+    def learnable(self) -> NDArray[np.intp]:
+        """Give the columns to learn from: none of their values is masked.
+
+        But for those of bands that are masked for the most part (dead ones, of nodata alone). Where
+        hardly a spectrum is left, all.
+        """
+        every = np.arange(self.rows.shape[1])
+        if self.masked is None:
+            return every
+        alive = self.masked.mean(axis=1) < MOSTLY if len(every) else np.zeros(0, np.bool_)
+        whole = np.flatnonzero(~self.masked[alive].any(axis=0))
+        return whole if len(whole) * FEW > len(every) else every
 
 
 def take_apart(pixels: Pixels, masks: Masks) -> Matrix:

@@ -261,7 +261,7 @@ class _Fit:
     """A matrix's mean, scatter and eigenvectors, and what a step makes of them."""
 
     def __init__(self, matrix: Matrix) -> None:
-        rows, masked = matrix.rows, matrix.masked
+        rows = matrix.rows
         self._size, self.columns = rows.shape
         self._means = np.zeros(self._size, np.int32)
         if self.columns:
@@ -271,9 +271,8 @@ class _Fit:
         self.level = float(self._means.mean()) if self._size else 0.0
         centred = np.empty(rows.shape, np.float32)
         compile_pixels(rows.dtype).centre(rows, self._means, centred)
-        learned = centred if masked is None else centred[:, ~masked.any(axis=0)]
-        if not learned.shape[1]:
-            learned = centred
+        chosen = matrix.learnable()
+        learned = centred if len(chosen) == self.columns else centred[:, chosen]
         self.learned = learned.shape[1]
         scatter = (learned @ learned.T).astype(np.float64)
         values, vectors = np.linalg.eigh(scatter) if self._size else (np.zeros(0), scatter)

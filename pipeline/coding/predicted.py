@@ -145,9 +145,7 @@ class _Predictor:
         self._size, self._columns = matrix.rows.shape
         self._previous = min(PREVIOUS, self._columns // SPECTRA, max(self._size - 1, 0))
         # Of the spectra that have all their values, evenly chosen.
-        whole = np.arange(self._columns)
-        if matrix.masked is not None:
-            whole = np.flatnonzero(~matrix.masked.any(axis=0))
+        whole = matrix.learnable()
         every = max(1, len(whole) // LEARN)
         self._chosen = whole[every // 2 :: every]
 
