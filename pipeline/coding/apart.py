@@ -13,11 +13,17 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.coding.compiled import compile_pixels
 from pipeline.coding.interface import BlockShape, Masks, Pixels
 from pipeline.coding.sections import Sections, bad, deflated
 
 #: Copies are worth their list from one spectrum in so many on.
 WORTH: Final = 256
+
+#: Share of a band from which on its masked values say nothing about spectra.
+MOSTLY: Final = 0.5
+#: Spectra are learned from if they are more than one in so many.
+FEW: Final = 16
 
 #: Flags of the bits: ``True`` where a value is coded by the fit.
 Flags = NDArray[np.bool_]
@@ -29,7 +35,7 @@ class Matrix:
 
     Attributes
     ----------
-    rows : ndarray of int32 (rows, columns)
+    rows : ndarray (rows, columns) of the pixels' type
         The bands that are fitted, of the spectra that are no copies, in the order of lines and
         samples. What is masked holds its band's mean.
     masked : ndarray of bool (rows, columns) or None
@@ -38,9 +44,22 @@ class Matrix:
         What ``Apart`` reads.
     """
 
-    rows: NDArray[np.int32]
+    rows: NDArray[Any]
     masked: Flags | None
     apart: bytes
+
+    def learnable(self) -> NDArray[np.intp]:
+        """Give the columns to learn from: none of their values is masked.
+
+        But for those of bands that are masked for the most part (dead ones, of nodata alone). Where
+        hardly a spectrum is left, all.
+        """
+        every = np.arange(self.rows.shape[1])
+        if self.masked is None:
+            return every
+        alive = self.masked.mean(axis=1) < MOSTLY if len(every) else np.zeros(0, np.bool_)
+        whole = np.flatnonzero(~self.masked[alive].any(axis=0))
+        return whole if len(whole) * FEW > len(every) else every
 
 
 def take_apart(pixels: Pixels, masks: Masks) -> Matrix:
@@ -84,12 +103,11 @@ def take_apart(pixels: Pixels, masks: Masks) -> Matrix:
             deflated(rows[masked].astype(little)),
         )
     )
-    wide = rows.astype(np.int32)
     if not len(places):
-        return Matrix(wide, None, apart)
+        return Matrix(rows, None, apart)
     free = np.maximum((~masked).sum(axis=1), 1)
-    means = np.rint(np.where(masked, 0, wide).sum(axis=1) / free).astype(np.int32)
-    return Matrix(np.where(masked, means[:, None], wide), masked, apart)
+    means = np.rint(np.where(masked, 0, rows.astype(np.int64)).sum(axis=1) / free)
+    return Matrix(np.where(masked, means[:, None].astype(rows.dtype), rows), masked, apart)
 
 
 class Apart:
@@ -127,7 +145,7 @@ class Apart:
     def together(self, rows: NDArray[Any]) -> Pixels:
         """Put the decoded matrix, (rows, columns), and what is apart together."""
         shape, lines = self._shape, self._lines
-        matrix = rows.astype(shape.dtype)
+        matrix = rows.astype(shape.dtype, copy=len(self._places) > 0)
         matrix.reshape(-1)[self._places] = self._values
         if self._source is not None:
             matrix = matrix[:, self._source]
@@ -147,8 +165,6 @@ def _rows(pixels: Pixels) -> NDArray[Any]:
 
 def _copies(pixels: Pixels) -> NDArray[np.int64]:
     """Give how many pixels back the first same spectrum is; zeros where copies are few."""
-    from pipeline.coding.kernels import compile_pixels
-
     lines, _, samples = pixels.shape
     hashes = np.empty(lines * samples, np.uint64)
     compile_pixels(pixels.dtype).hash_spectra(pixels, hashes)

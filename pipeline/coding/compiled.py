@@ -5,12 +5,14 @@ Who reads files may lack numba (``None`` then: NumPy does it); who writes them n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pipeline.coding.kernels import RowKernels
+    from pipeline.coding.kernels import PixelKernels, RowKernels
     from pipeline.coding.rans_kernels import RansKernels
 
 
@@ -43,6 +45,15 @@ def compile_rows() -> RowKernels:
     if kernels := row_kernels():
         return kernels
     raise ConfigError(MISSING)
+
+
+def compile_pixels(dtype: np.dtype[Any]) -> PixelKernels:
+    """Give the loops over pixels of a type; raises as ``compile_rows``."""
+    try:
+        from pipeline.coding.kernels import compile_pixels as compiled
+    except ImportError:
+        raise ConfigError(MISSING) from None
+    return compiled(dtype)
 
 
 def compile_rans() -> RansKernels:

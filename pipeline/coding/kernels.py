@@ -20,6 +20,7 @@ class PixelKernels(NamedTuple):
 
     hash_spectra: Callable[..., int]
     measure: Callable[..., Any]
+    centre: Callable[..., int]
 
 
 class RowKernels(NamedTuple):
@@ -75,6 +76,15 @@ def measure(pixels, decoded, products):  # type: ignore[no-untyped-def]
                 angle += np.arctan2(across, aa[s] + ae[s])
                 spectra += 1
     return largest, squared, angle, spectra
+
+
+def centre(rows, about, out):  # type: ignore[no-untyped-def]
+    """Give rows about a shift each, float32."""
+    for r in range(rows.shape[0]):
+        shift, row, to = np.float32(about[r]), rows[r], out[r]
+        for s in range(row.size):
+            to[s] = np.float32(row[s]) - shift
+    return 0
 
 
 def predict(rows, first, weights, down, sums):  # type: ignore[no-untyped-def]
@@ -134,12 +144,12 @@ def residual(rows, decoded, bound, kept, least, most, coded):  # type: ignore[no
     return 0
 
 
-def settle(exact, about, least, most, out):  # type: ignore[no-untyped-def]
-    """Round ``exact + about`` down, and clip; exact is overwritten by nothing."""
+def settle(exact, about, least, most, first, out):  # type: ignore[no-untyped-def]
+    """Round ``exact + about + 1/2`` down, and clip, into the columns of ``out`` from a first on."""
     low, high = np.int32(least), np.int32(most)
     for r in range(out.shape[0]):
         shift = np.float64(about[r]) + 0.5
-        row, to = exact[r], out[r]
+        row, to = exact[r], out[r, first : first + exact.shape[1]]
         for s in range(row.size):
             # the float first: it may be beyond any integer
             v = min(max(np.floor(row[s] + shift), np.float64(low)), np.float64(high))
@@ -179,6 +189,11 @@ def compile_pixels(dtype: np.dtype[Any]) -> PixelKernels:
     return PixelKernels(
         compile_kernel(hash_spectra, n.int64(cube, n.uint64[::1]), nogil=True),
         compile_kernel(measure, sums(cube, cube, n.float64[:, ::1]), nogil=True, fastmath=True),
+        compile_kernel(
+            centre,
+            n.int64(n.Array(kind, 2, "C", readonly=True), n.int32[::1], n.float32[:, ::1]),
+            nogil=True,
+        ),
     )
 
 
@@ -193,7 +208,7 @@ def compile_rows() -> RowKernels:
         compile_kernel(quantise, i8(row, row, i8, flags, i8, i8, row, row), nogil=True),
         compile_kernel(_restore, i8(row, row, i8, i8, i8, row), nogil=True),
         compile_kernel(residual, i8(table, table, i8, n.uint8[:, ::1], i8, i8, table), nogil=True),
-        compile_kernel(settle, i8(n.float64[:, ::1], row, i8, i8, table), nogil=True),
+        compile_kernel(settle, i8(n.float64[:, ::1], row, i8, i8, i8, table), nogil=True),
         compile_kernel(
             round_scores,
             i8(n.float32[:, ::1], n.float32, n.float32, table, n.float64[::1], n.int64[::1]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline.coding.compiled import compile_pixels
 from pipeline.coding.interface import BlockStats, Pixels
 
 
@@ -13,8 +14,6 @@ def measured(pixels: Pixels, decoded: Pixels, learned: int = 0, components: int 
     The angle between a spectrum a and a + e is ``atan2(√(a·a e·e − (a·e)²), a·a + a·e)``, which,
     unlike the arc cosine, keeps its digits where it is small.
     """
-    from pipeline.coding.kernels import compile_pixels
-
     kernel = compile_pixels(pixels.dtype).measure
     scratch = np.empty((3, pixels.shape[2]), np.float64)
     largest, squared, angle, spectra = kernel(

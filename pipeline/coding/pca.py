@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.coding.apart import Apart, Matrix, take_apart
-from pipeline.coding.compiled import compile_rows, row_kernels
+from pipeline.coding.compiled import compile_pixels, compile_rows, row_kernels
 from pipeline.coding.interface import Aim, BlockShape, Encoded, Masks, Noise, Pixels, check_pixels
 from pipeline.coding.measure import measured
 from pipeline.coding.rans import decode_rows, encode_rows
@@ -54,6 +54,12 @@ CLOSE: Final = 0.98
 FACTOR: Final = 1.5
 #: libdeflate's; of residuals 6 takes 1 % less and twice the time.
 LEVEL: Final = 3
+#: Spectra whose mean is what scores are about; it needs not be the mean of all.
+MEAN_OF: Final = 4096
+#: Spread of the weakest component that is looked at, in steps.
+WEAKEST: Final = 0.3
+#: Columns that are reconstructed together: their sums stay in the cache.
+TILE: Final = 1024
 #: Float64 holds whole numbers up to this exactly.
 EXACT: Final = 1 << 53
 
@@ -102,15 +108,17 @@ class PcaCoding:
         fit = _Fit(matrix)
         if bound is not None:
             model = fit.model(_units(FACTOR * (2 * bound + 1)))
+            coded = self._model_bytes(model)
         elif self.aim.ratio is not None:
             around = struct.calcsize(HEAD) + len(matrix.apart)
-            model = self._within(fit, pixels.nbytes / self.aim.ratio - around)
+            model, coded = self._within(fit, pixels.nbytes / self.aim.ratio - around)
         else:
             noise = self.aim.noise or Noise(1.0)
             model = fit.model(_units(noise.sigma(fit.level)))
+            coded = self._model_bytes(model)
         decoded = settled(model, self.shape)
         head = struct.pack(HEAD, bound or 0, len(model.basis))
-        parts = [head, matrix.apart, self._model_bytes(model)]
+        parts = [head, matrix.apart, coded]
         if bound is not None:
             parts.append(self._rows(_residual(matrix, decoded, bound, self.shape)))
         whole = Apart(Sections(matrix.apart), self.shape, len(pixels)).together(decoded)
@@ -183,7 +191,7 @@ class PcaCoding:
             raise bad("values out of their range")
         return values
 
-    def _within(self, fit: _Fit, budget: float) -> Model:
+    def _within(self, fit: _Fit, budget: float) -> tuple[Model, bytes]:
         """Find the smallest step whose bytes, counted, are within the budget."""
         every, step = max(1, fit.columns // SAMPLE), float(_units(32))
         for _ in range(SAMPLE_TRIALS):
@@ -193,22 +201,23 @@ class PcaCoding:
             if CLOSE * budget < size < budget / CLOSE:
                 break
             step = min(max(step * size / max(budget, 1.0), 1.0), LARGEST)
-        best: Model | None = None
+        best: tuple[Model, bytes] | None = None
         tried = round(step)
         for trial in range(MOST_TRIALS):
             model = fit.model(tried)
-            size = len(self._model_bytes(model))
-            if size <= budget and (best is None or model.step < best.step):
-                best = model
+            coded = self._model_bytes(model)
+            size = len(coded)
+            if size <= budget and (best is None or model.step < best[0].step):
+                best = model, coded
             if not len(model.basis) or CLOSE * budget < size <= budget:
                 break
             if best is not None and trial >= TRIALS:
                 break
             wanted = max(1, round(tried * size / max(CLOSE * budget, 1.0)))
             tried = wanted if wanted != tried else tried + (1 if size > budget else -1)
-            if not 1 <= tried <= LARGEST or (best is not None and tried >= best.step):
+            if not 1 <= tried <= LARGEST or (best is not None and tried >= best[0].step):
                 break
-        return best or model
+        return best or (model, coded)
 
 
 @dataclass(frozen=True)
@@ -241,11 +250,10 @@ class Model:
         within = largest <= 1 << BASIS_BITS and int(np.abs(self.means).max()) <= 1 << 16
         return within and top * largest * self.step * len(self.basis) < EXACT >> 1
 
-    def about_means(self) -> NDArray[np.float64]:
-        """Give ``Σ basis · score · step / 2¹⁹``, exact: (rows, columns)."""
-        out: NDArray[Any] = (self.basis.T * (self.step / (1 << (BASIS_BITS + STEP_BITS)))) @ (
-            self.scores.astype(np.float64)
-        )
+    def about_means(self, first: int, end: int) -> NDArray[np.float64]:
+        """Give ``Σ basis · score · step / 2¹⁹``, exact: (rows, columns first … end − 1)."""
+        scale = self.step / (1 << (BASIS_BITS + STEP_BITS))
+        out: NDArray[Any] = (self.basis.T * scale) @ self.scores[:, first:end].astype(np.float64)
         return out
 
 
@@ -253,20 +261,19 @@ class _Fit:
     """A matrix's mean, scatter and eigenvectors, and what a step makes of them."""
 
     def __init__(self, matrix: Matrix) -> None:
-        rows, masked = matrix.rows, matrix.masked
+        rows = matrix.rows
         self._size, self.columns = rows.shape
-        whole = rows if masked is None else rows[:, ~masked.any(axis=0)]
-        if not whole.shape[1]:
-            whole = rows
-        self.learned = whole.shape[1]
+        self._means = np.zeros(self._size, np.int32)
         if self.columns:
-            self._means = np.rint(whole.mean(axis=1)).astype(np.int32)
-        else:
-            self._means = np.zeros(self._size, np.int32)
+            # Of masked values the matrix holds their band's mean.
+            some = rows[:, :: max(1, self.columns // MEAN_OF)]
+            self._means[:] = np.rint(some.mean(axis=1))
         self.level = float(self._means.mean()) if self._size else 0.0
-        about = self._means[:, None].astype(np.float32)
-        centred = rows.astype(np.float32) - about
-        learned = centred if masked is None else whole.astype(np.float32) - about
+        centred = np.empty(rows.shape, np.float32)
+        compile_pixels(rows.dtype).centre(rows, self._means, centred)
+        chosen = matrix.learnable()
+        learned = centred if len(chosen) == self.columns else centred[:, chosen]
+        self.learned = learned.shape[1]
         scatter = (learned @ learned.T).astype(np.float64)
         values, vectors = np.linalg.eigh(scatter) if self._size else (np.zeros(0), scatter)
         self._power = np.maximum(values[::-1], 0.0) / max(self.learned, 1)
@@ -294,8 +301,8 @@ class _Fit:
 
     def _quantised(self, whole: int, every: int) -> Model:
         step = whole / (1 << STEP_BITS)
-        # Beyond these no score reaches a step, but for single outliers.
-        count = int((self._power > (0.15 * step) ** 2).sum())
+        # What is weaker has a score of a step here and there, too few to be worth a basis vector.
+        count = int((self._power > (WEAKEST * step) ** 2).sum())
         exact = np.ascontiguousarray(self._scores(count)[:, ::every])
         scores = np.empty(exact.shape, np.int32)
         saved, hits = np.empty(count), np.empty(count, np.int64)
@@ -321,14 +328,18 @@ def _units(counts: float) -> int:
 
 def settled(model: Model, shape: BlockShape, *, numba: bool = True) -> NDArray[np.int32]:
     """Reconstruct: ``mean + ⌊Σ basis · score · step / 2¹⁹ + ½⌋``, clipped to the pixels' type."""
-    info, exact = np.iinfo(shape.dtype), model.about_means()
-    if kernels := row_kernels() if numba else None:
-        out = np.empty(exact.shape, np.int32)
-        kernels.settle(exact, model.means, int(info.min), int(info.max), out)
-        return out
-    exact += model.means[:, None] + 0.5
-    whole: NDArray[np.int32] = np.clip(np.floor(exact), info.min, info.max).astype(np.int32)
-    return whole
+    info, columns = np.iinfo(shape.dtype), model.scores.shape[1]
+    kernels = row_kernels() if numba else None
+    out = np.empty((len(model.means), columns), np.int32)
+    for first in range(0, columns, TILE):
+        end = min(first + TILE, columns)
+        exact = model.about_means(first, end)
+        if kernels:
+            kernels.settle(exact, model.means, int(info.min), int(info.max), first, out)
+        else:
+            exact += model.means[:, None] + 0.5
+            out[:, first:end] = np.clip(np.floor(exact), info.min, info.max)
+    return out
 
 
 def _residual(
@@ -341,7 +352,7 @@ def _residual(
         kept = (~matrix.masked).view(np.uint8)
     coded = np.empty_like(decoded)
     limits = int(info.min), int(info.max)
-    compile_rows().residual(matrix.rows, decoded, bound, kept, *limits, coded)
+    compile_rows().residual(matrix.rows.astype(np.int32), decoded, bound, kept, *limits, coded)
     return coded
 
 

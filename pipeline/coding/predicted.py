@@ -145,15 +145,13 @@ class _Predictor:
         self._size, self._columns = matrix.rows.shape
         self._previous = min(PREVIOUS, self._columns // SPECTRA, max(self._size - 1, 0))
         # Of the spectra that have all their values, evenly chosen.
-        whole = np.arange(self._columns)
-        if matrix.masked is not None:
-            whole = np.flatnonzero(~matrix.masked.any(axis=0))
+        whole = matrix.learnable()
         every = max(1, len(whole) // LEARN)
         self._chosen = whole[every // 2 :: every]
 
     def code(self) -> _Coded:
         size, columns, previous = self._size, self._columns, self._previous
-        rows, masked = self._matrix.rows, self._matrix.masked
+        rows, masked = self._matrix.rows.astype(np.int32), self._matrix.masked
         means = np.rint(rows.mean(axis=1)).astype(np.int32) if columns else np.zeros(size, np.int32)
         out = _Coded(
             means,

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.coding.compiled import compile_rans, rans_kernels
 from pipeline.coding.sections import Sections, bad, deflated, section
+
+if TYPE_CHECKING:
+    from pipeline.coding.rans_kernels import RansKernels
 
 #: Bits of the frequencies of a table: they add up to ``1 << BITS``.
 BITS: Final = 12
@@ -36,6 +39,8 @@ PER_OCTAVE: Final = 3
 #: Values are coded in units of 1/8 to 1/16 of their spread, the bits below as they are: over so
 #: narrow a unit a Gaussian is flat to 0.001 bits.
 FINE: Final = 3
+#: Low bits at most.
+MOST_SHIFT: Final = 20
 #: Of so many values, one that is alone goes beside the table.
 RARE: Final = 1 << (BITS + 1)
 
@@ -97,7 +102,11 @@ def read_tables(data: Sections) -> Tables:
     (classes,) = data.numbers("B")
     heads = [data.numbers("BiB") for _ in range(classes)]
     shift, least, count = np.array(heads, np.int32).reshape(classes, 3).T.copy()
-    if classes > CLASSES or (shift > 16).any() or (np.abs(least.astype(np.int64)) > 1 << 24).any():
+    if (
+        classes > CLASSES
+        or (shift > MOST_SHIFT).any()
+        or (np.abs(least.astype(np.int64)) > 1 << 24).any()
+    ):
         raise bad("tables of another make")
     given = data.inflated("<u2", int(count.sum()) + classes)
     frequency = np.zeros((classes, SYMBOLS), np.uint32)
@@ -129,7 +138,7 @@ def encode_rows(values: Ints) -> bytes:
     if not values.size:
         return b""
     kernels = compile_rans()
-    classes, tables = _make_tables(values, kernels.histogram)
+    classes, tables = _make_tables(values, kernels)
     starts = tables.starts()
     symbols = np.empty((rows, n), np.uint8)
     escaped = np.empty(0, np.int32)
@@ -207,7 +216,13 @@ def decode_rows(data: Sections, rows: int, n: int, *, numba: bool = True) -> Int
     if (states != LOW).any():
         raise bad("states that do not end where they began")
     planes = np.unpackbits(low, count=bits, bitorder="little")
-    return _values(symbols, classes, tables, escaped, planes)
+    if kernels is None:
+        return _values(symbols, classes, tables, escaped, planes)
+    out = np.empty((rows, n), np.int32)
+    kinds = tables.shift, tables.least, tables.count
+    if kernels.values(symbols, classes, *kinds, planes, escaped, out) != len(escaped):
+        raise bad("another number of escaped values than of escapes")
+    return out
 
 
 def decode_symbols(
@@ -264,26 +279,28 @@ def _values(
     return out
 
 
-def _make_tables(values: Ints, histogram: Any) -> tuple[NDArray[np.uint8], Tables]:
+def _make_tables(values: Ints, kernels: RansKernels) -> tuple[NDArray[np.uint8], Tables]:
     """Sort rows into classes by their spread, and measure each class's frequencies."""
-    spread = np.abs(values).mean(axis=1)
+    total = np.empty(len(values), np.int64)
+    kernels.spreads(values, total)
+    spread = total / values.shape[1]
     kind = np.where(spread > 0, np.floor(PER_OCTAVE * np.log2(np.maximum(spread, 1e-4))), -99)
     levels, which = np.unique(np.maximum(kind, -40), return_inverse=True)
     classes = which.astype(np.uint8)
-    shift = np.maximum(np.floor(levels / PER_OCTAVE) - FINE, 0).astype(np.int32)
+    shift = np.clip(np.floor(levels / PER_OCTAVE) - FINE, 0, MOST_SHIFT).astype(np.int32)
     least, count = np.zeros((2, len(levels)), np.int32)
     frequency = np.zeros((len(levels), SYMBOLS), np.uint32)
-    counts = histogram(values, classes, shift)
+    counts = kernels.histogram(values, classes, shift)
     middle = counts.shape[1] // 2
     for k, found in enumerate(counts):
-        total = int(found.sum())
-        kept = np.flatnonzero(found * RARE > total)
+        all_values = int(found.sum())
+        kept = np.flatnonzero(found * RARE > all_values)
         if not len(kept):
             kept = np.array([int(found.argmax())])
         first = int(kept[0])
         last = min(int(kept[-1]), first + SYMBOLS - 2)
         inside = found[first : last + 1]
-        beside = total - int(inside.sum())
+        beside = all_values - int(inside.sum())
         least[k], count[k] = first - middle, last + 1 - first
         frequency[k, : count[k] + 1] = scaled(np.append(inside, beside))
     return classes, Tables(shift, least, count, frequency)

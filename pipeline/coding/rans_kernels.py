@@ -18,21 +18,46 @@ WINDOW = 4096
 class RansKernels(NamedTuple):
     """The compiled loops, and the histogram made by one."""
 
+    spreads: Callable[..., int]
     histogram: Callable[..., Any]
     symbols: Callable[..., int]
     encode: Callable[..., int]
     decode: Callable[..., int]
+    values: Callable[..., int]
+
+
+def add_up(values, out):  # type: ignore[no-untyped-def]
+    """Give the sum of the magnitudes of each row."""
+    for r in range(values.shape[0]):
+        total, row = np.int64(0), values[r]
+        for first in range(0, row.size, 256):
+            part = np.int32(0)  # 256 magnitudes below 2²³ fit
+            for i in range(first, min(first + 256, row.size)):
+                part += abs(row[i])
+            total += part
+        out[r] = total
+    return 0
 
 
 def count_values(values, classes, shift, counts):  # type: ignore[no-untyped-def]
-    """Count the values of each class in its units, those beyond the window at its ends."""
-    half = np.int32(counts.shape[1] // 2)
+    """Count the values of each class in its units, those beyond the window at its ends.
+
+    ``counts`` is (4, classes, window), to be added up: four in turn, as a count that was just
+    written cannot be read at once.
+    """
+    half = np.int32(counts.shape[2] // 2)
+    n = values.shape[1]
     for r in range(values.shape[0]):
-        found = counts[classes[r]]
-        down = shift[classes[r]]
-        for i in range(values.shape[1]):
-            v = values[r, i] >> down
-            found[max(min(v, half - 1), -half) + half] += 1
+        row, k = values[r], classes[r]
+        a, b, c, d = counts[0, k], counts[1, k], counts[2, k], counts[3, k]
+        down = shift[k]
+        for i in range(0, n - 3, 4):
+            a[max(min(row[i] >> down, half - 1), -half) + half] += 1
+            b[max(min(row[i + 1] >> down, half - 1), -half) + half] += 1
+            c[max(min(row[i + 2] >> down, half - 1), -half) + half] += 1
+            d[max(min(row[i + 3] >> down, half - 1), -half) + half] += 1
+        for i in range(n // 4 * 4, n):
+            a[max(min(row[i] >> down, half - 1), -half) + half] += 1
     return 0
 
 
@@ -121,6 +146,34 @@ def decode_symbols(classes, slots, states, words, symbols):  # type: ignore[no-u
     return at
 
 
+def join_values(  # type: ignore[no-untyped-def]
+    symbols, classes, shift, least, count, planes, escaped, values
+):
+    """Make values of symbols, low bits and escapes; gives how many escapes there are."""
+    at, found = np.int64(0), np.int64(0)
+    n = symbols.shape[1]
+    for r in range(symbols.shape[0]):
+        k = classes[r]
+        up, first, escape = shift[k], least[k], count[k]
+        row, to = symbols[r], values[r]
+        beside = 0
+        for i in range(n):
+            to[i] = (np.int32(row[i]) + first) << up
+            beside += np.int32(row[i]) == escape
+        for bit in range(up):
+            plane = planes[at : at + n]
+            for i in range(n):
+                to[i] |= np.int32(plane[i]) << np.int32(bit)
+            at += n
+        if beside:
+            for i in range(n):
+                if np.int32(row[i]) == escape:
+                    if found < escaped.size:
+                        to[i] = escaped[found]
+                    found += 1
+    return found
+
+
 @functools.cache
 def compile_rans() -> RansKernels:
     """Compile the loops, or load them from the cache."""
@@ -133,19 +186,21 @@ def compile_rans() -> RansKernels:
     cube, table = n.int32[:, ::1], n.uint32[:, ::1]
     kinds, ints, symbols = row(n.uint8), row(n.int32), n.uint8[:, ::1]
     words, states = n.uint16[::1], n.uint32[::1]
-    counting = compile_kernel(count_values, i8(cube, kinds, ints, n.int64[:, ::1]), nogil=True)
+    counting = compile_kernel(count_values, i8(cube, kinds, ints, n.int64[:, :, ::1]), nogil=True)
 
     def histogram(values: Any, classes: Any, shift: Any) -> Any:
-        counts = np.zeros((len(shift), WINDOW), np.int64)
+        counts = np.zeros((4, len(shift), WINDOW), np.int64)
         counting(values, classes, shift, counts)
-        return counts
+        return counts.sum(axis=0)
 
     signatures: dict[Callable[..., Any], Any] = {
         find_symbols: i8(cube, kinds, ints, ints, ints, symbols, n.int32[::1]),
         encode_symbols: i8(symbols, kinds, table, table, states, words),
         decode_symbols: i8(kinds, table, states, row(n.uint16), symbols),
+        join_values: i8(symbols, kinds, ints, ints, ints, kinds, ints, cube),
     }
     return RansKernels(
+        compile_kernel(add_up, i8(cube, n.int64[::1]), nogil=True),
         histogram,
         *(compile_kernel(loop, kind, nogil=True) for loop, kind in signatures.items()),
     )
