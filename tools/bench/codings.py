@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import io
 import re
-import struct
 import time
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,13 +24,13 @@ from bench.codecs import Outcome
 from bench.cubes import ROOT, Cube, Pixels, quality
 from pipeline.coding.choose import coding_of, make_coding
 from pipeline.coding.interface import BlockShape, Coding, Encoded, Masks
+from pipeline.container.block_records import INDEX, Block, encode_index, pack_record
+from pipeline.container.sink_io import crc32
 from pipeline.errors import ContainerError
 from pipeline.layout import ENVI_TYPES
 
 #: Lines of a block, as a file has them.
 BLOCK_LINES = 128
-#: The record before a block, as docs/container.md has it.
-RECORD = struct.Struct("<4sIQQII")
 PAGE = ROOT / "docs" / "compression.md"
 #: Codings that the page's decoder reads; the others are left to libraries.
 ON_PAGE = ("predicted", "smallest", "packed")
@@ -132,19 +130,18 @@ def whole_file(cube: Cube, coding: Coding, coded: Sequence[Encoded]) -> bytes:
     }
     if cube.ignore is not None:
         fields["data ignore value"] = cube.ignore
-    payload, table = bytearray(), "first_line,lines,offset,bytes,crc32\n"
+    payload, table = bytearray(), []
     for number, one in enumerate(coded):
         first = number * coding.block_lines
-        count, crc = min(coding.block_lines, lines - first), zlib.crc32(one.data)
-        table += f"{first},{count},{len(payload)},{len(one.data)},{crc:08x}\n"
-        head = RECORD.pack(b"SWB1", count, first, len(one.data), crc, 0)[:-4]
-        payload += head + struct.pack("<I", zlib.crc32(head)) + one.data
+        count = min(coding.block_lines, lines - first)
+        table.append(Block(first, count, len(payload), len(one.data), crc32(one.data)))
+        payload += pack_record(first, count, one.data) + one.data
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("data.envi", bytes(payload))
         text = "".join(f"{name} = {value}\n" for name, value in fields.items())
         archive.writestr("data.hdr", f"ENVI\n{text}")
-        archive.writestr("Metadata/blocks.csv", table)
+        archive.writestr(INDEX, encode_index(table))
     return out.getvalue()
 
 
