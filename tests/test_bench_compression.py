@@ -22,6 +22,7 @@ from bench.data import Geometry  # noqa: E402
 from bench.measure import MIN_ROUNDS  # noqa: E402
 from bench.settings import Settings  # noqa: E402
 
+from pipeline.container.block_records import RECORD  # noqa: E402
 from pipeline.errors import ContainerError  # noqa: E402
 
 NOISE = 5.0
@@ -166,13 +167,13 @@ def test_own_sizes_are_those_of_whole_files(cube: Cube, tmp_path: Path) -> None:
     coding = codings.coding_for("predicted", cube, max_error=0)
     coded = [coding.encode(block) for block in codings.blocks(cube, coding)]
     file = codings.whole_file(cube, coding, coded)
-    assert len(file) > len(coded[0].data) + codings.RECORD.size
+    assert len(file) > len(coded[0].data) + RECORD.size
     ratio = codings.run("predicted", cube, 1, max_error=0).outcome.ratio
     assert ratio == cube.nbytes / len(file)
     with zipfile.ZipFile(io.BytesIO(file)) as archive:
         payload = archive.read("data.envi")
         assert archive.read("Metadata/blocks.csv").splitlines()[1].startswith(b"0,40,0,")
-    assert payload[codings.RECORD.size :] == coded[0].data
+    assert payload[RECORD.size :] == coded[0].data
 
 
 def test_a_page_decoder_that_disagrees_is_an_error(
