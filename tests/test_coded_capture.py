@@ -155,3 +155,14 @@ def test_scores_remain_what_pca_is_without_an_aim() -> None:
     assert not PcaConfig(coding="int16").coded
     assert PcaConfig(max_error=0).coded
     assert PcaConfig(coding="packed").coded
+
+
+def test_lines_are_corrected_by_the_columns_they_watch_when_they_are_coded(tmp_path: Path) -> None:
+    watched = ["references.panel_strip=[1,6]", "references.dark_columns=[43,48]"]
+    raw = capture(write_rig(tmp_path), *watched, lines=40)
+    compressing.compress(raw.file, tmp_path / "coded.hsi")
+    with swath.open(raw.file) as plain, swath.open(tmp_path / "coded.hsi") as coded:
+        assert coded.header.coded
+        assert np.array_equal(coded.read(), plain.read(), equal_nan=True)
+        part = {"lines": slice(7, 9), "samples": slice(20, 30), "bands": [3]}
+        assert np.array_equal(coded.read(**part), plain.read(**part), equal_nan=True)

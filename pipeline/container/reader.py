@@ -405,6 +405,8 @@ class Container:
     def _counts(self) -> Counts:
         """Give the counts of the stored cube, decoded where they are coded."""
         header = self.header
+        if header.coded:
+            return Counts(None, self.stored)
         if header.file_type.casefold() != "pca":
             return Counts(self.raw)
         scores = Stored(self.raw, wavelengths=header.wavelength_nm, fwhm=header.fwhm_nm)
