@@ -1,7 +1,7 @@
 """What of a block is not fitted: spectra that repeat, bad bands, nodata and saturated pixels.
 
 A block becomes a matrix of its bands (rows) and its distinct spectra (columns). Products that were
-put on a map grid by nearest neighbour hold one spectrum in five twice; nodata is one spectrum. The
+put on a map grid by nearest neighbour hold one spectrum in six twice; nodata is one spectrum. The
 rest is stored here, exactly. Knows blocks and sections.
 """
 

@@ -48,8 +48,7 @@ TRIALS: Final = 3
 MOST_TRIALS: Final = 30
 #: Widest step that is tried.
 LARGEST: Final = 1 << 22
-#: A block this close to the bytes it may have is not tried again: a trial costs an eighth of the
-#: time, the bytes left are 0.2 dB at the most. Trials aim between.
+#: A block this close to the bytes it may have is not tried again; trials aim between.
 CLOSE: Final = 0.95
 AIMED: Final = 0.98
 #: How far from it the size of a sample may be.

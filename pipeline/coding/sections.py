@@ -56,7 +56,7 @@ class Sections:
         return inflate(self.section(), dtype, 0, most)
 
     def inflated_fast(self, size: int) -> NDArray[np.uint8]:
-        """Take a zlib section of exactly so many bytes; libdeflate is twice as fast as zlib."""
+        """Take a zlib section of exactly so many bytes; for the large ones."""
         data, out = bytes(self.section()), bytearray(size)
         try:
             found = imagecodecs.deflate_decode(data, out=out)
