@@ -1,7 +1,7 @@
 """What of a block is not fitted: spectra that repeat, bad bands, nodata and saturated pixels.
 
 A block becomes a matrix of its bands (rows) and its distinct spectra (columns). Products that were
-put on a map grid by nearest neighbour hold one spectrum in five twice; nodata is one spectrum. The
+put on a map grid by nearest neighbour hold one spectrum in six twice; nodata is one spectrum. The
 rest is stored here, exactly. Knows blocks and sections.
 """
 
@@ -142,20 +142,27 @@ class Apart:
             raise bad("a masked value beyond the last")
         self._values = data.inflated(little, len(self._places))
 
-    def together(self, rows: NDArray[Any]) -> Pixels:
-        """Put the decoded matrix, (rows, columns), and what is apart together."""
-        shape, lines = self._shape, self._lines
-        matrix = rows.astype(shape.dtype, copy=len(self._places) > 0)
-        matrix.reshape(-1)[self._places] = self._values
+    def matrix(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Put the decoded matrix, (rows, columns), and what is apart together: (bands, pixels)."""
+        if len(self._places):
+            rows = rows.copy()
+            rows.reshape(-1)[self._places] = self._values
         if self._source is not None:
-            matrix = matrix[:, self._source]
-        if not self._good.all():
-            whole = np.empty((shape.bands, lines * shape.samples), shape.dtype)
-            whole[self._good] = matrix
-            whole[~self._good] = self._aside
-            matrix = whole
-        cube = matrix.reshape(shape.bands, lines, shape.samples)
-        return np.ascontiguousarray(cube.transpose(1, 0, 2))
+            rows = rows[:, self._source]
+        if self._good.all():
+            return rows
+        whole = np.empty((self._shape.bands, rows.shape[1]), rows.dtype)
+        whole[self._good] = rows
+        whole[~self._good] = self._aside
+        return whole
+
+    def together(self, rows: NDArray[Any]) -> Pixels:
+        """Give the block of a decoded matrix: (lines, bands, samples)."""
+        bands, samples = self._shape.bands, self._shape.samples
+        out = np.empty((self._lines, bands, samples), self._shape.dtype)
+        cube = self.matrix(rows).reshape(bands, self._lines, samples)
+        np.copyto(out, cube.transpose(1, 0, 2), casting="unsafe")
+        return out
 
 
 def _rows(pixels: Pixels) -> NDArray[Any]:

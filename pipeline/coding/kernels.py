@@ -31,6 +31,7 @@ class RowKernels(NamedTuple):
     restore: Callable[..., int]
     residual: Callable[..., int]
     settle: Callable[..., int]
+    join_planes: Callable[..., int]
     round_scores: Callable[..., int]
 
 
@@ -50,6 +51,7 @@ def hash_spectra(pixels, out):  # type: ignore[no-untyped-def]
 def measure(pixels, decoded, products):  # type: ignore[no-untyped-def]
     """Give largest and squared error, sum of angles and how many spectra have one.
 
+    ``decoded`` has a row for each band, a column for each pixel.
     ``products`` is scratch, float64 (3, samples): of spectrum a and error e a·a, a·e, e·e.
     """
     lines, bands, samples = pixels.shape
@@ -60,9 +62,10 @@ def measure(pixels, decoded, products):  # type: ignore[no-untyped-def]
         products[:] = 0.0
         top = np.int32(0)
         for b in range(bands):
+            back = decoded[b, n * samples : (n + 1) * samples]
             for s in range(samples):
                 a = np.int32(pixels[n, b, s])
-                e = np.int32(decoded[n, b, s]) - a
+                e = back[s] - a
                 top = max(top, abs(e))
                 x, y = np.float64(a), np.float64(e)
                 aa[s] += x * x
@@ -157,6 +160,20 @@ def settle(exact, about, least, most, first, out):  # type: ignore[no-untyped-de
     return 0
 
 
+def join_planes(planes, out):  # type: ignore[no-untyped-def]
+    """Give integers of byte planes, the lowest first: z even is z / 2, odd −(z + 1) / 2."""
+    for i in range(out.size):
+        out[i] = planes[0, i]
+    for p in range(1, planes.shape[0]):
+        plane, up = planes[p], np.int32(8 * p)
+        for i in range(out.size):
+            out[i] |= np.int32(plane[i]) << up
+    for i in range(out.size):
+        z = np.uint32(out[i])
+        out[i] = np.int32(z >> np.uint32(1)) ^ -np.int32(z & np.uint32(1))
+    return 0
+
+
 def round_scores(exact, scale, add, scores, saved, hits):  # type: ignore[no-untyped-def]
     """Round scores, in steps, toward zero from ``add`` more than they are.
 
@@ -188,7 +205,9 @@ def compile_pixels(dtype: np.dtype[Any]) -> PixelKernels:
     sums = n.Tuple((n.int64, n.float64, n.float64, n.int64))
     return PixelKernels(
         compile_kernel(hash_spectra, n.int64(cube, n.uint64[::1]), nogil=True),
-        compile_kernel(measure, sums(cube, cube, n.float64[:, ::1]), nogil=True, fastmath=True),
+        compile_kernel(
+            measure, sums(cube, n.int32[:, ::1], n.float64[:, ::1]), nogil=True, fastmath=True
+        ),
         compile_kernel(
             centre,
             n.int64(n.Array(kind, 2, "C", readonly=True), n.int32[::1], n.float32[:, ::1]),
@@ -209,6 +228,7 @@ def compile_rows() -> RowKernels:
         compile_kernel(_restore, i8(row, row, i8, i8, i8, row), nogil=True),
         compile_kernel(residual, i8(table, table, i8, n.uint8[:, ::1], i8, i8, table), nogil=True),
         compile_kernel(settle, i8(n.float64[:, ::1], row, i8, i8, i8, table), nogil=True),
+        compile_kernel(join_planes, i8(n.Array(n.uint8, 2, "C", readonly=True), row), nogil=True),
         compile_kernel(
             round_scores,
             i8(n.float32[:, ::1], n.float32, n.float32, table, n.float64[::1], n.int64[::1]),

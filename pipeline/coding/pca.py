@@ -48,8 +48,7 @@ TRIALS: Final = 3
 MOST_TRIALS: Final = 30
 #: Widest step that is tried.
 LARGEST: Final = 1 << 22
-#: A block this close to the bytes it may have is not tried again: a trial costs an eighth of the
-#: time, the bytes left are 0.2 dB at the most. Trials aim between.
+#: A block this close to the bytes it may have is not tried again; trials aim between.
 CLOSE: Final = 0.95
 AIMED: Final = 0.98
 #: How far from it the size of a sample may be.
@@ -61,7 +60,7 @@ LEVEL: Final = 3
 #: Spectra whose mean is what scores are about; it needs not be the mean of all.
 MEAN_OF: Final = 4096
 #: Spread of the weakest component that is looked at, in steps.
-WEAKEST: Final = 0.3
+WEAKEST: Final = 0.4
 #: Columns that are reconstructed together: their sums stay in the cache.
 TILE: Final = 1024
 #: Float64 holds whole numbers up to this exactly.
@@ -125,7 +124,7 @@ class PcaCoding:
         parts = [head, matrix.apart, coded]
         if bound is not None:
             parts.append(self._rows(_residual(matrix, decoded, bound, self.shape)))
-        whole = Apart(Sections(matrix.apart), self.shape, len(pixels)).together(decoded)
+        whole = Apart(Sections(matrix.apart), self.shape, len(pixels)).matrix(decoded)
         stats = measured(pixels, whole, fit.learned, len(model.basis))
         return Encoded(b"".join(parts), stats)
 
@@ -154,6 +153,9 @@ class PcaCoding:
         return apart.together(rows)
 
     def _model_bytes(self, model: Model) -> bytes:
+        return self._basis_bytes(model) + self._rows(model.scores)
+
+    def _basis_bytes(self, model: Model) -> bytes:
         lowest = np.bitwise_or.reduce(model.basis, axis=1)
         zeros = np.array([((v & -v).bit_length() - 1) if v else 0 for v in lowest.tolist()], "u1")
         basis = model.basis >> zeros[:, None].astype(np.int32)
@@ -163,7 +165,6 @@ class PcaCoding:
                 deflated(zeros),
                 self._rows(basis.astype(np.int32)),
                 struct.pack(STEP_HEAD, self.aim.max_error is not None, model.step),
-                self._rows(model.scores),
             )
         )
 
@@ -186,11 +187,15 @@ class PcaCoding:
         (size,) = take.numbers("B")
         if size not in (1, 2, 4):
             raise bad(f"{size} byte planes")
-        planes = take.inflated("u1", size * rows * n).reshape(size, rows, n)
-        zigzag = np.zeros((rows, n), np.uint32)
-        for i in range(size):
-            zigzag |= planes[i].astype(np.uint32) << (8 * i)
-        values: NDArray[np.int32] = (zigzag >> 1).astype(np.int32) ^ -(zigzag & 1).astype(np.int32)
+        planes = take.inflated_fast(size * rows * n).reshape(size, rows * n)
+        values: NDArray[np.int32] = np.empty((rows, n), np.int32)
+        if kernels := row_kernels() if self.numba else None:
+            kernels.join_planes(planes, values.reshape(-1))
+        else:
+            z = np.zeros(rows * n, np.uint32)
+            for i, plane in enumerate(planes):
+                z |= plane.astype(np.uint32) << np.uint32(8 * i)
+            values = ((z >> 1).astype(np.int32) ^ -(z & 1).astype(np.int32)).reshape(rows, n)
         if values.size and max(-int(values.min()), int(values.max())) > 1 << 24:
             raise bad("values out of their range")
         return values
@@ -200,8 +205,8 @@ class PcaCoding:
         every, step = max(1, fit.columns // SAMPLE), fit.guess(budget)
         for _ in range(SAMPLE_TRIALS):
             model = fit.model(round(step), every)
-            more = len(self._rows(model.scores)) - SAMPLE_BYTES
-            size = len(self._model_bytes(model)) + (every - 1) * max(more, 0)
+            scores = max(len(self._rows(model.scores)) - SAMPLE_BYTES, 0)
+            size = len(self._basis_bytes(model)) + SAMPLE_BYTES + every * scores
             aimed = max(AIMED * budget, 1.0)
             if abs(size - aimed) < ASTRAY * aimed:
                 break

@@ -86,8 +86,8 @@ class PredictedCoding:
                 encode_rows(coded.residuals),
             )
         )
-        together = Apart(Sections(matrix.apart), self.shape, len(pixels))
-        stats: BlockStats = measured(pixels, together.together(coded.decoded), coded.learned)
+        whole = Apart(Sections(matrix.apart), self.shape, len(pixels)).matrix(coded.decoded)
+        stats: BlockStats = measured(pixels, whole, coded.learned)
         return Encoded(data, stats)
 
     def decode(self, data: bytes | memoryview, lines: int) -> Pixels:

@@ -10,6 +10,7 @@ import struct
 import zlib
 from typing import Any
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,6 +54,17 @@ class Sections:
     def inflated_some(self, dtype: str, most: int) -> NDArray[Any]:
         """Take a zlib section that holds ``most`` numbers or fewer."""
         return inflate(self.section(), dtype, 0, most)
+
+    def inflated_fast(self, size: int) -> NDArray[np.uint8]:
+        """Take a zlib section of exactly so many bytes; for the large ones."""
+        data, out = bytes(self.section()), bytearray(size)
+        try:
+            found = imagecodecs.deflate_decode(data, out=out)
+        except (imagecodecs.DeflateError, ValueError) as error:
+            raise bad(f"a deflate stream that does not inflate ({error})") from None
+        if len(found) != size:
+            raise bad(f"a deflate stream of {len(found)} bytes where {size} should be")
+        return np.frombuffer(out, np.uint8)
 
     def end(self) -> None:
         """Check that all bytes were taken."""
