@@ -34,11 +34,12 @@ __all__ = ["GenicamCamera", "list_cameras"]
 
 #: harvesters holds the interpreter lock while it waits for an event: keep each wait short, ms.
 EVENT_TIMEOUT_MS: Final = 2
-#: The producer's buffers bridge a stall of the driver of this length, seconds …
-BUFFER_S: Final = 0.25
+#: The producer's buffers bridge a stall of the driver of this length, seconds: a shared machine was
+#: seen to stand still for half of that …
+BUFFER_S: Final = 1.0
 #: … but are at least and at most so many, and take at most so much memory, bytes.
-BUFFERS: Final = (8, 256)
-BUFFER_BYTES: Final = 256 << 20
+BUFFERS: Final = (8, 1024)
+BUFFER_BYTES: Final = 512 << 20
 #: A temperature is read from the camera at most this often, seconds …
 TEMPERATURE_S: Final = 0.5
 #: … and at most one part in so many of the time goes into it.
