@@ -168,18 +168,21 @@ class _Predictor:
             return
         about = np.take(self._rows, self._chosen, axis=1) - self._means[:, None].astype(np.float64)
         moments = about @ about.T
-        noise = len(self._chosen) * ((2 * self._bound + 1) ** 2 - 1) / 12
+        # of each row, summed: of its quantiser, but not more than there is to quantise
+        most = len(self._chosen) * ((2 * self._bound + 1) ** 2 - 1) / 12
+        noise = np.minimum(moments.diagonal(), most)
         tops = self._tops()
         for r in range(1, self._size):
             before = slice(max(0, r - self._previous), r)
-            weights, out.bits[r] = _weights(
-                moments[before, before] + noise * np.eye(r - before.start),
+            weights, out.bits[r], left = _weights(
+                moments[before, before] + np.diag(noise[before]),
                 moments[before, r],
                 float(moments[r, r]),
                 len(self._chosen),
                 tops[before],
             )
             out.weights[: len(weights), r] = weights[::-1]
+            noise[r] = min(left, most)
 
     def _tops(self) -> NDArray[Any]:
         """Give the largest magnitude that each decoded row can have, about its mean."""
@@ -200,14 +203,14 @@ def _weights(
     power: float,
     learned: int,
     tops: NDArray[Any],
-) -> tuple[NDArray[np.int32], int]:
-    """Find the weights, and as many bits after their point as are worth storing.
+) -> tuple[NDArray[np.int32], int, float]:
+    """Find the weights, as many bits after their point as are worth storing, and what remains.
 
     ``tops`` are the largest magnitudes of the rows: the sum of products must stay within int32.
     """
     trace = float(np.trace(moments))
     if trace <= 0:
-        return np.zeros(len(about), np.int32), 0
+        return np.zeros(len(about), np.int32), 0, power
     system = moments + (RIDGE * trace + 1e-3) * np.eye(len(about))
     exact = np.linalg.solve(system, about)
     left = power - 2 * float(exact @ about) + float(exact @ moments @ exact)
@@ -220,8 +223,8 @@ def _weights(
             float(np.abs(weights) @ tops) + (1 << bits) < 1 << 31
             and np.abs(weights).max() < 1 << 22
         ):
-            return weights.astype(np.int32), bits
-    return np.zeros(len(about), np.int32), 0
+            return weights.astype(np.int32), bits, left
+    return np.zeros(len(about), np.int32), 0, power
 
 
 def _range(shape: BlockShape) -> tuple[int, int]:
