@@ -14,6 +14,10 @@ import numpy as np
 
 from pipeline.kernel_cache import compile_kernel
 
+#: Columns that rows are predicted in at once: 33 rows of them stay in a core's cache.
+TILE = 2048
+helper = numba.njit(nogil=True)
+
 
 class PixelKernels(NamedTuple):
     """The loops that depend on the type of the pixels."""
@@ -26,8 +30,7 @@ class PixelKernels(NamedTuple):
 class RowKernels(NamedTuple):
     """The loops over the rows of a block's matrix."""
 
-    predict: Callable[..., int]
-    quantise: Callable[..., int]
+    code: Callable[..., int]
     restore: Callable[..., int]
     residual: Callable[..., int]
     settle: Callable[..., int]
@@ -90,60 +93,94 @@ def centre(rows, about, out):  # type: ignore[no-untyped-def]
     return 0
 
 
-def predict(rows, first, weights, down, sums):  # type: ignore[no-untyped-def]
-    """Predict a row from those from ``first`` on: ``Σ weight · row``, rounded, ``>> down``."""
-    sums[:] = (np.int32(1) << down) >> np.int32(1)
-    for i in range(weights.size):
-        weight = weights[i]
-        row = rows[first + i]
-        for s in range(sums.size):
+@helper
+def _predict(decoded, r, first, end, weights, bits, sums):  # type: ignore[no-untyped-def]
+    """Predict a row's columns from the rows before it: ``Σ weight · row``, rounded, ``>> bits``."""
+    down = np.int32(bits[r])
+    wide = end - first
+    sums[:wide] = (np.int32(1) << down) >> np.int32(1)
+    for i in range(min(weights.shape[0], r)):
+        weight = weights[i, r]
+        row = decoded[r - 1 - i, first:end]
+        for s in range(wide):
             sums[s] += weight * row[s]
-    for s in range(sums.size):
+    for s in range(wide):
         sums[s] >>= down
+
+
+@helper
+def _quantise(row, shift, predicted, bound, coded):  # type: ignore[no-untyped-def]
+    """Quantise ``row − shift`` against its prediction."""
+    if bound == 0:
+        for s in range(row.size):
+            coded[s] = row[s] - shift - predicted[s]
+    else:
+        wide = np.float64(2 * bound + 1)
+        for s in range(row.size):
+            r = row[s] - shift - predicted[s]
+            q = np.int32(np.float64(abs(r) + np.int32(bound)) / wide)
+            coded[s] = -q if r < 0 else q
+
+
+@helper
+def _leave_out(kept, coded):  # type: ignore[no-untyped-def]
+    """Code nothing where ``kept`` is 0: the prediction is as good as any."""
+    for s in range(coded.size):
+        coded[s] *= np.int32(kept[s])
+
+
+@helper
+def _restore(predicted, coded, bound, least, most, back):  # type: ignore[no-untyped-def]
+    """Decode a row of its prediction and what is coded, clipped."""
+    step = np.int32(2 * bound + 1)
+    low, high = np.int32(least), np.int32(most)
+    for s in range(back.size):
+        back[s] = min(max(predicted[s] + coded[s] * step, low), high)
+
+
+def code(  # type: ignore[no-untyped-def]
+    rows, means, weights, bits, bound, kept, least, most, coded, decoded
+):
+    """Predict rows from decoded ones, quantise and decode them, tile of columns by tile.
+
+    ``decoded`` is about the means. ``kept`` is 0 where nothing is to be coded; no rows: all is.
+    """
+    sums = np.empty(TILE, np.int32)
+    for first in range(0, rows.shape[1], TILE):
+        end = min(first + TILE, rows.shape[1])
+        for r in range(rows.shape[0]):
+            mean = means[r]
+            _predict(decoded, r, first, end, weights, bits, sums)
+            to = coded[r, first:end]
+            _quantise(rows[r, first:end], mean, sums[: end - first], bound, to)
+            if kept.shape[0]:
+                _leave_out(kept[r, first:end], to)
+            _restore(sums, to, bound, least - mean, most - mean, decoded[r, first:end])
     return 0
 
 
-def quantise(row, predicted, bound, kept, least, most, coded, back):  # type: ignore[no-untyped-def]
-    """Quantise a row against its prediction, and decode it; gives the largest magnitude decoded.
-
-    ``kept`` is 1 where the value is coded, 0 where the prediction is as good as any; empty: all.
-    """
-    step = np.int32(2 * bound + 1)
-    if bound == 0:
-        for s in range(row.size):
-            coded[s] = row[s] - predicted[s]
-    else:
-        wide = np.float64(step)
-        for s in range(row.size):
-            r = row[s] - predicted[s]
-            q = np.int32(np.float64(abs(r) + np.int32(bound)) / wide)
-            coded[s] = -q if r < 0 else q
-    if kept.size:
-        for s in range(row.size):
-            coded[s] *= np.int32(kept[s])
-    return restore(predicted, coded, bound, least, most, back)
-
-
-def _restore(predicted, coded, bound, least, most, back):  # type: ignore[no-untyped-def]
-    step = np.int32(2 * bound + 1)
-    low, high = np.int32(least), np.int32(most)
-    top = np.int32(0)
-    for s in range(back.size):
-        v = min(max(predicted[s] + coded[s] * step, low), high)
-        back[s] = v
-        top = max(top, abs(v))
-    return top
-
-
-restore = numba.njit(nogil=True)(_restore)
-_quantise = numba.njit(nogil=True)(quantise)
+def restore(  # type: ignore[no-untyped-def]
+    coded, means, weights, bits, bound, least, most, decoded
+):
+    """Decode rows, about their means, tile of columns by tile."""
+    sums = np.empty(TILE, np.int32)
+    for first in range(0, coded.shape[1], TILE):
+        end = min(first + TILE, coded.shape[1])
+        for r in range(coded.shape[0]):
+            mean = means[r]
+            _predict(decoded, r, first, end, weights, bits, sums)
+            to = decoded[r, first:end]
+            _restore(sums, coded[r, first:end], bound, least - mean, most - mean, to)
+    return 0
 
 
 def residual(rows, decoded, bound, kept, least, most, coded):  # type: ignore[no-untyped-def]
-    """Quantise what decoded rows lack, and add it to them; ``kept`` as of ``quantise``."""
+    """Quantise what decoded rows lack, and add it to them; ``kept`` as of ``code``."""
     for r in range(rows.shape[0]):
-        flags = kept[r] if kept.shape[0] else kept[:, 0]
-        _quantise(rows[r], decoded[r], bound, flags, least, most, coded[r], decoded[r])
+        _quantise(rows[r], np.int32(0), decoded[r], bound, coded[r])
+        if kept.shape[0]:
+            _leave_out(kept[r], coded[r])
+        _restore(decoded[r], coded[r], bound, least, most, decoded[r])
     return 0
 
 
@@ -220,12 +257,13 @@ def compile_pixels(dtype: np.dtype[Any]) -> PixelKernels:
 def compile_rows() -> RowKernels:
     """Compile the loops over rows, or load them from the cache."""
     n = numba.types
-    row, table, i4, i8 = n.int32[::1], n.int32[:, ::1], n.int32, n.int64
-    flags = n.Array(n.uint8, 1, "C", readonly=True)
+    row, table, i8 = n.int32[::1], n.int32[:, ::1], n.int64
+    bits, flags = n.Array(n.uint8, 1, "C", readonly=True), n.uint8[:, ::1]
     return RowKernels(
-        compile_kernel(predict, i8(table, i8, row, i4, row), nogil=True),
-        compile_kernel(quantise, i8(row, row, i8, flags, i8, i8, row, row), nogil=True),
-        compile_kernel(_restore, i8(row, row, i8, i8, i8, row), nogil=True),
+        compile_kernel(
+            code, i8(table, row, table, bits, i8, flags, i8, i8, table, table), nogil=True
+        ),
+        compile_kernel(restore, i8(table, row, table, bits, i8, i8, i8, table), nogil=True),
         compile_kernel(residual, i8(table, table, i8, n.uint8[:, ::1], i8, i8, table), nogil=True),
         compile_kernel(settle, i8(n.float64[:, ::1], row, i8, i8, i8, table), nogil=True),
         compile_kernel(join_planes, i8(n.Array(n.uint8, 2, "C", readonly=True), row), nogil=True),

@@ -104,23 +104,10 @@ class PredictedCoding:
         weights = decode_rows(take, previous, apart.rows, numba=self.numba)
         residuals = decode_rows(take, apart.rows, apart.columns, numba=self.numba)
         take.end()
-        least, most = _range(self.shape)
-        restore = _restorer(self.numba)
-        rows = np.zeros((apart.rows, apart.columns), np.int32)
-        for r in range(apart.rows):
-            first = max(0, r - previous)
-            used = weights[: r - first, r][::-1].copy()
-            restore(
-                rows,
-                r,
-                first,
-                used,
-                int(bits[r]),
-                residuals[r],
-                bound,
-                least - means[r],
-                most - means[r],
-            )
+        rows = np.empty((apart.rows, apart.columns), np.int32)
+        kernels = row_kernels() if self.numba else None
+        restore = kernels.restore if kernels else restore_rows
+        restore(residuals, means, weights, bits, bound, *_range(self.shape), rows)
         return apart.together(rows + means[:, None])
 
 
@@ -137,81 +124,95 @@ class _Coded:
 
 
 class _Predictor:
-    """Predicts and quantises the rows of a matrix, one after the other."""
+    """Finds the weights of all rows of a matrix, then predicts and quantises them.
+
+    Rows are predicted from decoded ones, whose errors, even over 2 d + 1 counts, are taken as noise
+    of their own: they add to the moments' diagonal.
+    """
 
     def __init__(self, matrix: Matrix, bound: int, least: int, most: int) -> None:
-        self._kernels = compile_rows()
-        self._matrix, self._bound, self._range = matrix, bound, (least, most)
-        self._size, self._columns = matrix.rows.shape
-        self._previous = min(PREVIOUS, self._columns // SPECTRA, max(self._size - 1, 0))
+        self._rows = matrix.rows.astype(np.int32)
+        self._masked, self._bound, self._range = matrix.masked, bound, (least, most)
+        self._size, columns = matrix.rows.shape
+        self._previous = min(PREVIOUS, columns // SPECTRA, max(self._size - 1, 0))
         # Of the spectra that have all their values, evenly chosen.
         whole = matrix.learnable()
         every = max(1, len(whole) // LEARN)
         self._chosen = whole[every // 2 :: every]
+        self._means = np.zeros(self._size, np.int32)
+        if columns:
+            self._means[:] = np.rint(self._rows.mean(axis=1))
 
     def code(self) -> _Coded:
-        size, columns, previous = self._size, self._columns, self._previous
-        rows, masked = self._matrix.rows.astype(np.int32), self._matrix.masked
-        means = np.rint(rows.mean(axis=1)).astype(np.int32) if columns else np.zeros(size, np.int32)
+        size, previous = self._size, self._previous
         out = _Coded(
-            means,
+            self._means,
             np.zeros(size, np.uint8),
             np.zeros((previous, size), np.int32),
-            np.empty((size, columns), np.int32),
-            np.empty((size, columns), np.int32),
+            np.empty(self._rows.shape, np.int32),
+            np.empty(self._rows.shape, np.int32),
             len(self._chosen),
         )
-        learned = len(self._chosen)
-        floats = np.empty((size, learned), np.float64)
-        tops = np.zeros(size, np.int64)
-        moments = np.zeros((size, size))
-        sums = np.empty(columns, np.int32)
-        none = np.empty(0, np.uint8)
-        for r in range(size):
-            first = max(0, r - previous)
-            row = rows[r] - means[r]
-            weights = np.zeros(r - first, np.int32)
-            if r > first and learned:
-                wanted = self._learned(row)
-                about = floats[first:r] @ wanted
-                weights, bits = _weights(
-                    moments[first:r, first:r], about, float(wanted @ wanted), learned, tops[first:r]
-                )
-                out.bits[r] = bits
-            self._kernels.predict(out.decoded, first, weights, int(out.bits[r]), sums)
-            least, most = (limit - int(means[r]) for limit in self._range)
-            kept = none if masked is None else (~masked[r]).view(np.uint8)
-            tops[r] = self._kernels.quantise(
-                row, sums, self._bound, kept, least, most, out.residuals[r], out.decoded[r]
-            )
-            out.weights[: r - first, r] = weights[::-1]
-            floats[r] = self._learned(out.decoded[r])
-            low = max(0, r + 1 - previous)
-            moments[low : r + 1, r] = floats[low : r + 1] @ floats[r]
-            moments[r, low : r + 1] = moments[low : r + 1, r]
-        out.decoded += means[:, None]
+        self._learn(out)
+        kept = np.empty((0, 1), np.uint8) if self._masked is None else (~self._masked).view("u1")
+        compile_rows().code(
+            self._rows, self._means, out.weights, out.bits, self._bound, kept, *self._range,
+            out.residuals, out.decoded,
+        )  # fmt: skip
+        out.decoded += self._means[:, None]
         return out
 
-    def _learned(self, row: NDArray[np.int32]) -> NDArray[np.float64]:
-        return row[self._chosen].astype(np.float64)
+    def _learn(self, out: _Coded) -> None:
+        """Find weights and their bits."""
+        if not self._previous or not len(self._chosen):
+            return
+        about = np.take(self._rows, self._chosen, axis=1) - self._means[:, None].astype(np.float64)
+        moments = about @ about.T
+        # of each row, summed: of its quantiser, but not more than there is to quantise
+        most = len(self._chosen) * ((2 * self._bound + 1) ** 2 - 1) / 12
+        noise = np.minimum(moments.diagonal(), most)
+        tops = self._tops()
+        for r in range(1, self._size):
+            before = slice(max(0, r - self._previous), r)
+            weights, out.bits[r], left = _weights(
+                moments[before, before] + np.diag(noise[before]),
+                moments[before, r],
+                float(moments[r, r]),
+                len(self._chosen),
+                tops[before],
+            )
+            out.weights[: len(weights), r] = weights[::-1]
+            noise[r] = min(left, most)
+
+    def _tops(self) -> NDArray[Any]:
+        """Give the largest magnitude that each decoded row can have, about its mean."""
+        least, most = self._rows.min(axis=1) - self._bound, self._rows.max(axis=1) + self._bound
+        if self._masked is not None:  # decoded as predicted
+            some = self._masked.any(axis=1)
+            least, most = (
+                np.where(some, limit, end)
+                for limit, end in zip(self._range, (least, most), strict=True)
+            )
+        out: NDArray[Any] = np.maximum(most - self._means, self._means - least).astype(np.float64)
+        return out
 
 
 def _weights(
-    moments: NDArray[np.float64],
+    moments: NDArray[Any],
     about: NDArray[Any],
     power: float,
     learned: int,
-    tops: NDArray[np.int64],
-) -> tuple[NDArray[np.int32], int]:
-    """Find the weights, and as many bits after their point as are worth storing.
+    tops: NDArray[Any],
+) -> tuple[NDArray[np.int32], int, float]:
+    """Find the weights, as many bits after their point as are worth storing, and what remains.
 
     ``tops`` are the largest magnitudes of the rows: the sum of products must stay within int32.
     """
     trace = float(np.trace(moments))
     if trace <= 0:
-        return np.zeros(len(about), np.int32), 0
+        return np.zeros(len(about), np.int32), 0, power
     system = moments + (RIDGE * trace + 1e-3) * np.eye(len(about))
-    exact = np.linalg.solve(system, about.astype(np.float64))
+    exact = np.linalg.solve(system, about)
     left = power - 2 * float(exact @ about) + float(exact @ moments @ exact)
     # rounding each weight to 2^-bits adds trace · 2^(-2 bits) / 12
     left = max(left, learned / 12)
@@ -222,8 +223,8 @@ def _weights(
             float(np.abs(weights) @ tops) + (1 << bits) < 1 << 31
             and np.abs(weights).max() < 1 << 22
         ):
-            return weights.astype(np.int32), bits
-    return np.zeros(len(about), np.int32), 0
+            return weights.astype(np.int32), bits, left
+    return np.zeros(len(about), np.int32), 0, power
 
 
 def _range(shape: BlockShape) -> tuple[int, int]:
@@ -231,35 +232,23 @@ def _range(shape: BlockShape) -> tuple[int, int]:
     return int(info.min), int(info.max)
 
 
-def _restorer(numba: bool) -> Any:
-    """Give the loop that decodes a row: numba's, or NumPy's."""
-    kernels = row_kernels() if numba else None
-    if kernels is None:
-        return restore_row
-
-    def restore(
-        rows: Any, r: int, first: int, weights: Any, bits: int, residuals: Any, bound: int,
-        least: int, most: int,
-    ) -> None:  # fmt: skip
-        sums = np.empty(rows.shape[1], np.int32)
-        kernels.predict(rows, first, weights, bits, sums)
-        kernels.restore(sums, residuals, bound, least, most, rows[r])
-
-    return restore
-
-
-def restore_row(
-    rows: NDArray[np.int32],
-    r: int,
-    first: int,
-    weights: NDArray[np.int32],
-    bits: int,
+def restore_rows(
     residuals: NDArray[np.int32],
+    means: NDArray[np.int32],
+    weights: NDArray[np.int32],
+    bits: NDArray[np.uint8],
     bound: int,
     least: int,
     most: int,
+    rows: NDArray[np.int32],
 ) -> None:
-    """Decode a row with NumPy alone; sums are modulo 2³², as those of the loops are."""
-    sums = weights @ rows[first:r] + np.int32((1 << bits) >> 1)
+    """Decode rows, about their means, with NumPy alone; as the loop ``kernels.restore``.
+
+    Sums are modulo 2³², as those of the loop are.
+    """
     step = np.int32(2 * bound + 1)
-    rows[r] = np.clip((sums >> bits) + residuals * step, least, most)
+    for r in range(len(rows)):
+        last = rows[max(0, r - len(weights)) : r][::-1]
+        down = int(bits[r])
+        sums = weights[: len(last), r] @ last + np.int32((1 << down) >> 1)
+        rows[r] = np.clip((sums >> down) + residuals[r] * step, least - means[r], most - means[r])

@@ -141,19 +141,13 @@ def encode_rows(values: Ints) -> bytes:
     classes, tables = _make_tables(values, kernels)
     starts = tables.starts()
     symbols = np.empty((rows, n), np.uint8)
-    escaped = np.empty(0, np.int32)
-    found = kernels.symbols(
-        values, classes, tables.shift, tables.least, tables.count, symbols, escaped
-    )
-    if found:
+    planes = np.empty(int(tables.shift[classes].sum()) * n, np.uint8)
+    escaped = np.empty(values.size // 64 + 1, np.int32)
+    kinds = tables.shift, tables.least, tables.count
+    found = kernels.symbols(values, classes, *kinds, symbols, planes, escaped)
+    if found > len(escaped):
         escaped = np.empty(found, np.int32)
-        kernels.symbols(values, classes, tables.shift, tables.least, tables.count, symbols, escaped)
-    planes = [
-        (row >> bit).astype(np.uint8) & 1
-        for row, kind in zip(values, classes, strict=True)
-        for bit in range(tables.shift[kind])
-    ]
-    none = np.zeros(0, np.uint8)
+        kernels.symbols(values, classes, *kinds, symbols, planes, escaped)
     states = np.full(LANES[values.size >= MANY], LOW, np.uint32)
     words = np.empty(values.size, np.uint16)
     count = kernels.encode(symbols, classes, tables.frequency, starts, states, words)
@@ -162,8 +156,8 @@ def encode_rows(values: Ints) -> bytes:
             struct.pack("<H", len(states)),
             deflated(classes),
             tables.to_bytes(),
-            deflated(escaped.astype("<i4")),
-            section(np.packbits(np.concatenate([*planes, none]), bitorder="little")),
+            deflated(escaped[:found].astype("<i4")),
+            section(np.packbits(planes, bitorder="little")),
             states.astype("<u4").tobytes(),
             section(words[len(words) - count :].astype("<u2")),
         )

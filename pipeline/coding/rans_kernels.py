@@ -62,13 +62,22 @@ def count_values(values, classes, shift, counts):  # type: ignore[no-untyped-def
 
 
 def find_symbols(  # type: ignore[no-untyped-def]
-    values, classes, shift, least, count, symbols, escaped
+    values, classes, shift, least, count, symbols, planes, escaped
 ):
-    """Give values their symbols, and the escaped ones as far as there is room; counts these."""
-    found = 0
+    """Give values their symbols and low bits, a byte each; escaped ones as far as there is room.
+
+    Gives how many are escaped.
+    """
+    found, at = 0, np.int64(0)
     for r in range(values.shape[0]):
         k = classes[r]
         down, first, n = shift[k], least[k], count[k]
+        row = values[r]
+        for bit in range(down):
+            plane = planes[at : at + row.size]
+            for i in range(row.size):
+                plane[i] = np.uint8((row[i] >> np.int32(bit)) & np.int32(1))
+            at += row.size
         for i in range(values.shape[1]):
             s = (values[r, i] >> down) - first
             if s < 0 or s >= n:
@@ -194,7 +203,7 @@ def compile_rans() -> RansKernels:
         return counts.sum(axis=0)
 
     signatures: dict[Callable[..., Any], Any] = {
-        find_symbols: i8(cube, kinds, ints, ints, ints, symbols, n.int32[::1]),
+        find_symbols: i8(cube, kinds, ints, ints, ints, symbols, n.uint8[::1], n.int32[::1]),
         encode_symbols: i8(symbols, kinds, table, table, states, words),
         decode_symbols: i8(kinds, table, states, row(n.uint16), symbols),
         join_values: i8(symbols, kinds, ints, ints, ints, kinds, ints, cube),
