@@ -42,11 +42,17 @@ class Matrix:
         Values that are stored apart.
     apart : bytes
         What ``Apart`` reads.
+    weights : ndarray of float64 (columns,)
+        Of how many spectra of the block each is one: itself and its copies.
+    base : ndarray of float64 (columns,)
+        Sum of the squares of a spectrum's values in the bands that are apart, counts².
     """
 
     rows: NDArray[Any]
     masked: Flags | None
     apart: bytes
+    weights: NDArray[np.float64]
+    base: NDArray[np.float64]
 
     def learnable(self) -> NDArray[np.intp]:
         """Give the columns to learn from: none of their values is masked.
@@ -83,31 +89,40 @@ def take_apart(pixels: Pixels, masks: Masks) -> Matrix:
     pixels = np.ascontiguousarray(pixels)
     good = np.ones(bands, np.bool_)
     good[: len(masks.bad_bands)] = ~np.array(masks.bad_bands, np.bool_)[:bands]
-    back = _copies(pixels)
-    rows = _rows(pixels if good.all() else pixels[:, good])
-    if back.any():
-        rows = np.ascontiguousarray(rows[:, back == 0])
-    masked = np.zeros(rows.shape, np.bool_)
-    if masks.ignore is not None:
-        masked |= rows == masks.ignore
-    if masks.saturation is not None:
-        masked |= rows >= masks.saturation
-    places = np.flatnonzero(masked)
+    back, weights = _copies(pixels)
+    own = np.flatnonzero(back == 0) if len(weights) < len(back) else None
+    rows = _gathered(pixels, good, own)
+    aside = _rows(pixels[:, ~good])
+    masked = _masked(rows, masks)
+    places = np.zeros(0, np.intp) if masked is None else np.flatnonzero(masked)
     little = rows.dtype.newbyteorder("<")
     apart = b"".join(
         (
             deflated(~good),
-            deflated(np.diff(_rows(pixels[:, ~good]), axis=1, prepend=0).astype(little)),
+            deflated(np.diff(aside, axis=1, prepend=0).astype(little)),
             deflated(back.astype("<u4")),
             deflated(np.diff(places, prepend=0).astype("<u4")),
-            deflated(rows[masked].astype(little)),
+            deflated(rows.reshape(-1)[places].astype(little)),
         )
     )
-    if not len(places):
-        return Matrix(rows, None, apart)
-    free = np.maximum((~masked).sum(axis=1), 1)
-    means = np.rint(np.where(masked, 0, rows.astype(np.int64)).sum(axis=1) / free)
-    return Matrix(np.where(masked, means[:, None].astype(rows.dtype), rows), masked, apart)
+    chosen = aside if own is None else aside[:, own]
+    base = np.einsum("ij,ij->j", chosen, chosen, dtype=np.float64)
+    if masked is not None:
+        free = np.maximum((~masked).sum(axis=1), 1)
+        means = np.rint(np.where(masked, 0, rows.astype(np.int64)).sum(axis=1) / free)
+        rows = np.where(masked, means[:, None].astype(rows.dtype), rows)
+    return Matrix(rows, masked, apart, weights, base)
+
+
+def _masked(rows: NDArray[Any], masks: Masks) -> Flags | None:
+    """Tell which values are of no use to a fit; None where all are."""
+    masked: Flags | None = None
+    if masks.ignore is not None:
+        masked = rows == masks.ignore
+    if masks.saturation is not None:
+        above = rows >= masks.saturation
+        masked = above if masked is None else masked | above
+    return masked if masked is not None and masked.any() else None
 
 
 class Apart:
@@ -120,7 +135,7 @@ class Apart:
     """
 
     def __init__(self, data: Sections, shape: BlockShape, lines: int) -> None:
-        self._shape, self._lines = shape, lines
+        self.shape, self._lines = shape, lines
         pixels, little = lines * shape.samples, shape.dtype.newbyteorder("<").str
         aside = data.inflated("u1", shape.bands)
         if (aside > 1).any():
@@ -151,18 +166,59 @@ class Apart:
             rows = rows[:, self._source]
         if self._good.all():
             return rows
-        whole = np.empty((self._shape.bands, rows.shape[1]), rows.dtype)
+        whole = np.empty((self.shape.bands, rows.shape[1]), rows.dtype)
         whole[self._good] = rows
         whole[~self._good] = self._aside
         return whole
 
     def together(self, rows: NDArray[Any]) -> Pixels:
         """Give the block of a decoded matrix: (lines, bands, samples)."""
-        bands, samples = self._shape.bands, self._shape.samples
-        out = np.empty((self._lines, bands, samples), self._shape.dtype)
+        bands, samples = self.shape.bands, self.shape.samples
+        out = np.empty((self._lines, bands, samples), self.shape.dtype)
         cube = self.matrix(rows).reshape(bands, self._lines, samples)
         np.copyto(out, cube.transpose(1, 0, 2), casting="unsafe")
         return out
+
+    def target(self) -> tuple[Pixels, NDArray[np.int64]]:
+        """Give where compiled loops put decoded pixels, (lines, bands, samples), and rows' bands.
+
+        It is the block itself, or where spectra are copies the matrix, as one line.
+        """
+        if self._source is not None:
+            out = np.empty((1, self.rows, self.columns), self.shape.dtype)
+            return out, np.arange(self.rows, dtype=np.int64)
+        return self._block(), np.flatnonzero(self._good).astype(np.int64)
+
+    def finish(self, out: Pixels) -> Pixels:
+        """Give the block of a filled target."""
+        bands = np.flatnonzero(self._good).astype(np.int64)
+        if len(self._places):
+            row, column = np.divmod(self._places, self.columns)
+            if self._source is not None:
+                out[0, row, column] = self._values
+            else:
+                samples = self.shape.samples
+                out[column // samples, bands[row], column % samples] = self._values
+        if self._source is not None:
+            matrix, out = out[0], self._block()
+            compile_pixels(out.dtype).spread(matrix, self._source, bands, out)
+        if self.rows < self.shape.bands:
+            aside = self._aside.reshape(-1, self._lines, self.shape.samples)
+            out[:, ~self._good] = aside.transpose(1, 0, 2)
+        return out
+
+    def _block(self) -> Pixels:
+        return np.empty((self._lines, self.shape.bands, self.shape.samples), self.shape.dtype)
+
+
+def _gathered(pixels: Pixels, good: NDArray[np.bool_], own: NDArray[np.intp] | None) -> Pixels:
+    """Give the matrix of a block: its good bands by its own spectra."""
+    if own is None:
+        return _rows(pixels if good.all() else pixels[:, good])
+    rows = np.empty((int(good.sum()), len(own)), pixels.dtype)
+    bands = np.flatnonzero(good).astype(np.int64)
+    compile_pixels(pixels.dtype).gather(pixels, own.astype(np.int64), bands, rows)
+    return rows
 
 
 def _rows(pixels: Pixels) -> NDArray[Any]:
@@ -170,20 +226,31 @@ def _rows(pixels: Pixels) -> NDArray[Any]:
     return np.ascontiguousarray(pixels.transpose(1, 0, 2)).reshape(bands, lines * samples)
 
 
-def _copies(pixels: Pixels) -> NDArray[np.int64]:
-    """Give how many pixels back the first same spectrum is; zeros where copies are few."""
+def _copies(pixels: Pixels) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Find spectra that are copies.
+
+    Returns
+    -------
+    back : ndarray of int64 (pixels,)
+        How many pixels back the first same spectrum is; zeros where copies are few.
+    weights : ndarray of float64
+        Of each spectrum that is no copy, how many it stands for.
+    """
     lines, _, samples = pixels.shape
     hashes = np.empty(lines * samples, np.uint64)
     compile_pixels(pixels.dtype).hash_spectra(pixels, hashes)
+    back = np.zeros(len(hashes), np.int64)
+    least = max(len(hashes) // WORTH, 1)
+    in_order = np.sort(hashes)
+    if np.count_nonzero(in_order[1:] == in_order[:-1]) < least:
+        return back, np.ones(len(hashes))
     _, first, which = np.unique(hashes, return_index=True, return_inverse=True)
-    if len(hashes) - len(first) < max(len(hashes) // WORTH, 1):
-        return np.zeros(len(hashes), np.int64)
     source = first[which]
     here = np.flatnonzero(source != np.arange(len(hashes)))
     there = source[here]
     equal = (
         pixels[here // samples, :, here % samples] == pixels[there // samples, :, there % samples]
     ).all(axis=1)
-    back = np.zeros(len(hashes), np.int64)
     back[here[equal]] = (here - there)[equal]
-    return back
+    counts = np.bincount(np.arange(len(hashes)) - back, minlength=len(hashes))
+    return back, counts[back == 0].astype(np.float64)

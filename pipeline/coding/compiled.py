@@ -5,6 +5,7 @@ Who reads files may lack numba (``None`` then: NumPy does it); who writes them n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,16 +14,17 @@ from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipeline.coding.kernels import PixelKernels, RowKernels
+    from pipeline.coding.pca_kernels import FitKernels, RebuildKernels
     from pipeline.coding.rans_kernels import RansKernels
 
 
-def rans_kernels() -> RansKernels | None:
-    """Give the entropy coder's loops, if there is numba."""
+def rans_kernels(dtype: np.dtype[Any]) -> RansKernels | None:
+    """Give the entropy coder's loops for values of a type, if there is numba."""
     try:
         from pipeline.coding.rans_kernels import compile_rans
     except ImportError:
         return None
-    return compile_rans()
+    return compile_rans(dtype)
 
 
 def row_kernels() -> RowKernels | None:
@@ -56,9 +58,41 @@ def compile_pixels(dtype: np.dtype[Any]) -> PixelKernels:
     return compiled(dtype)
 
 
-def compile_rans() -> RansKernels:
+def has_loops() -> bool:
+    """Tell whether there is numba."""
+    return row_kernels() is not None
+
+
+def compile_fit() -> FitKernels:
+    """Give the loops over scores; raises as ``compile_rows``."""
+    try:
+        from pipeline.coding.pca_kernels import compile_fit as compiled
+    except ImportError:
+        raise ConfigError(MISSING) from None
+    return compiled()
+
+
+def compile_centre(dtype: np.dtype[Any]) -> Callable[..., int]:
+    """Give the loop that centres rows; raises as ``compile_rows``."""
+    try:
+        from pipeline.coding.pca_kernels import compile_centre as compiled
+    except ImportError:
+        raise ConfigError(MISSING) from None
+    return compiled(dtype)
+
+
+def compile_rebuild(dtype: np.dtype[Any], residual: np.dtype[Any]) -> RebuildKernels:
+    """Give the loops that decode, for pixels and a residual of these types; raises so too."""
+    try:
+        from pipeline.coding.pca_kernels import compile_rebuild as compiled
+    except ImportError:
+        raise ConfigError(MISSING) from None
+    return compiled(dtype, residual)
+
+
+def compile_rans(dtype: np.dtype[Any]) -> RansKernels:
     """Give the entropy coder's loops; raises as ``compile_rows``."""
-    if kernels := rans_kernels():
+    if kernels := rans_kernels(dtype):
         return kernels
     raise ConfigError(MISSING)
 

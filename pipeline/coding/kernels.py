@@ -24,7 +24,8 @@ class PixelKernels(NamedTuple):
 
     hash_spectra: Callable[..., int]
     measure: Callable[..., Any]
-    centre: Callable[..., int]
+    gather: Callable[..., int]
+    spread: Callable[..., int]
 
 
 class RowKernels(NamedTuple):
@@ -32,10 +33,8 @@ class RowKernels(NamedTuple):
 
     code: Callable[..., int]
     restore: Callable[..., int]
-    residual: Callable[..., int]
-    settle: Callable[..., int]
+    join_narrow: Callable[..., int]
     join_planes: Callable[..., int]
-    round_scores: Callable[..., int]
 
 
 def hash_spectra(pixels, out):  # type: ignore[no-untyped-def]
@@ -84,12 +83,30 @@ def measure(pixels, decoded, products):  # type: ignore[no-untyped-def]
     return largest, squared, angle, spectra
 
 
-def centre(rows, about, out):  # type: ignore[no-untyped-def]
-    """Give rows about a shift each, float32."""
+def gather(pixels, own, bands, rows):  # type: ignore[no-untyped-def]
+    """Give some spectra, by their numbers, in some bands, as rows: (bands, spectra)."""
+    _, every, samples = pixels.shape
+    flat = pixels.reshape(-1)
+    places = np.empty(own.size, np.int64)
+    for i in range(own.size):
+        line = own[i] // samples
+        places[i] = (line * every - line) * samples + own[i]
     for r in range(rows.shape[0]):
-        shift, row, to = np.float32(about[r]), rows[r], out[r]
-        for s in range(row.size):
-            to[s] = np.float32(row[s]) - shift
+        some, to = flat[bands[r] * samples :], rows[r]
+        for i in range(own.size):
+            to[i] = some[places[i]]
+    return 0
+
+
+def spread(rows, source, bands, pixels):  # type: ignore[no-untyped-def]
+    """Give each pixel, in some bands, the spectrum of rows that is its source."""
+    lines, _, samples = pixels.shape
+    for n in range(lines):
+        some = source[n * samples : (n + 1) * samples]
+        for r in range(rows.shape[0]):
+            row, to = rows[r], pixels[n, bands[r]]
+            for s in range(samples):
+                to[s] = row[some[s]]
     return 0
 
 
@@ -174,62 +191,18 @@ def restore(  # type: ignore[no-untyped-def]
     return 0
 
 
-def residual(rows, decoded, bound, kept, least, most, coded):  # type: ignore[no-untyped-def]
-    """Quantise what decoded rows lack, and add it to them; ``kept`` as of ``code``."""
-    for r in range(rows.shape[0]):
-        _quantise(rows[r], np.int32(0), decoded[r], bound, coded[r])
-        if kept.shape[0]:
-            _leave_out(kept[r], coded[r])
-        _restore(decoded[r], coded[r], bound, least, most, decoded[r])
-    return 0
-
-
-def settle(exact, about, least, most, first, out):  # type: ignore[no-untyped-def]
-    """Round ``exact + about + 1/2`` down, and clip, into the columns of ``out`` from a first on."""
-    low, high = np.int32(least), np.int32(most)
-    for r in range(out.shape[0]):
-        shift = np.float64(about[r]) + 0.5
-        row, to = exact[r], out[r, first : first + exact.shape[1]]
-        for s in range(row.size):
-            # the float first: it may be beyond any integer
-            v = min(max(np.floor(row[s] + shift), np.float64(low)), np.float64(high))
-            to[s] = np.int32(v)
-    return 0
-
-
 def join_planes(planes, out):  # type: ignore[no-untyped-def]
     """Give integers of byte planes, the lowest first: z even is z / 2, odd −(z + 1) / 2."""
-    for i in range(out.size):
-        out[i] = planes[0, i]
-    for p in range(1, planes.shape[0]):
-        plane, up = planes[p], np.int32(8 * p)
-        for i in range(out.size):
-            out[i] |= np.int32(plane[i]) << up
-    for i in range(out.size):
-        z = np.uint32(out[i])
-        out[i] = np.int32(z >> np.uint32(1)) ^ -np.int32(z & np.uint32(1))
-    return 0
-
-
-def round_scores(exact, scale, add, scores, saved, hits):  # type: ignore[no-untyped-def]
-    """Round scores, in steps, toward zero from ``add`` more than they are.
-
-    ``saved`` is the squared error, in steps, that each component's scores save; ``hits`` how many
-    of them are not zero.
-    """
-    for k in range(exact.shape[0]):
-        row, to = exact[k], scores[k]
-        total, count = np.float32(0), 0
-        for first in range(0, row.size, 512):
-            part = np.float32(0)
-            for s in range(first, min(first + 512, row.size)):
-                v = row[s] * scale
-                q = np.floor(abs(v) + add)
-                part += q * (np.float32(2) * abs(v) - q)
-                to[s] = np.int32(-q if v < np.float32(0) else q)
-                count += q > np.float32(0)
-            total += part
-        saved[k], hits[k] = total, count
+    n = out.size
+    for first in range(0, n, TILE):
+        part = out[first : min(first + TILE, n)]
+        z = np.zeros(part.size, np.uint32)
+        for p in range(planes.shape[0]):
+            plane, up = planes[p, first : first + part.size], np.uint32(8 * p)
+            for i in range(part.size):
+                z[i] |= np.uint32(plane[i]) << up
+        for i in range(part.size):
+            part[i] = np.int32(z[i] >> np.uint32(1)) ^ -np.int32(z[i] & np.uint32(1))
     return 0
 
 
@@ -240,16 +213,15 @@ def compile_pixels(dtype: np.dtype[Any]) -> PixelKernels:
     kind = numba.from_dtype(np.dtype(dtype))
     cube = n.Array(kind, 3, "C", readonly=True)
     sums = n.Tuple((n.int64, n.float64, n.float64, n.int64))
+    picks, rows = n.int64[::1], n.Array(kind, 2, "C")
+    readable = n.Array(kind, 2, "C", readonly=True)
     return PixelKernels(
         compile_kernel(hash_spectra, n.int64(cube, n.uint64[::1]), nogil=True),
         compile_kernel(
             measure, sums(cube, n.int32[:, ::1], n.float64[:, ::1]), nogil=True, fastmath=True
         ),
-        compile_kernel(
-            centre,
-            n.int64(n.Array(kind, 2, "C", readonly=True), n.int32[::1], n.float32[:, ::1]),
-            nogil=True,
-        ),
+        compile_kernel(gather, n.int64(cube, picks, picks, rows), nogil=True),
+        compile_kernel(spread, n.int64(readable, picks, picks, n.Array(kind, 3, "C")), nogil=True),
     )
 
 
@@ -264,13 +236,10 @@ def compile_rows() -> RowKernels:
             code, i8(table, row, table, bits, i8, flags, i8, i8, table, table), nogil=True
         ),
         compile_kernel(restore, i8(table, row, table, bits, i8, i8, i8, table), nogil=True),
-        compile_kernel(residual, i8(table, table, i8, n.uint8[:, ::1], i8, i8, table), nogil=True),
-        compile_kernel(settle, i8(n.float64[:, ::1], row, i8, i8, i8, table), nogil=True),
-        compile_kernel(join_planes, i8(n.Array(n.uint8, 2, "C", readonly=True), row), nogil=True),
-        compile_kernel(
-            round_scores,
-            i8(n.float32[:, ::1], n.float32, n.float32, table, n.float64[::1], n.int64[::1]),
-            nogil=True,
-            fastmath=True,
+        *(
+            compile_kernel(
+                join_planes, i8(n.Array(n.uint8, 2, "C", readonly=True), out), nogil=True
+            )
+            for out in (n.int16[::1], row)
         ),
     )

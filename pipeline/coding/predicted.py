@@ -101,8 +101,11 @@ class PredictedCoding:
         bits = take.inflated("u1", apart.rows)
         if (np.abs(means.astype(np.int64)) > 1 << 16).any() or (bits > FINEST).any():
             raise bad("means or weights out of their range")
-        weights = decode_rows(take, previous, apart.rows, numba=self.numba)
+        weights = decode_rows(take, previous, apart.rows, numba=self.numba).astype(
+            np.int32, copy=False
+        )
         residuals = decode_rows(take, apart.rows, apart.columns, numba=self.numba)
+        residuals = residuals.astype(np.int32, copy=False)
         take.end()
         rows = np.empty((apart.rows, apart.columns), np.int32)
         kernels = row_kernels() if self.numba else None

@@ -44,7 +44,11 @@ MOST_SHIFT: Final = 20
 #: Of so many values, one that is alone goes beside the table.
 RARE: Final = 1 << (BITS + 1)
 
+#: Tables are measured on a share of longer rows.
+SAMPLE: Final = 1 << 15
+
 Ints = NDArray[np.int32]
+Rows = NDArray[np.int32] | NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -119,12 +123,12 @@ def read_tables(data: Sections) -> Tables:
     return Tables(shift, least, count, frequency)
 
 
-def encode_rows(values: Ints) -> bytes:
+def encode_rows(values: Rows) -> bytes:
     """Code rows of integers below 2²³ in magnitude.
 
     Parameters
     ----------
-    values : ndarray of int32 (rows, n)
+    values : ndarray of int32 or int16 (rows, n)
 
     Returns
     -------
@@ -137,7 +141,7 @@ def encode_rows(values: Ints) -> bytes:
     rows, n = values.shape
     if not values.size:
         return b""
-    kernels = compile_rans()
+    kernels = compile_rans(values.dtype)
     classes, tables = _make_tables(values, kernels)
     starts = tables.starts()
     symbols = np.empty((rows, n), np.uint8)
@@ -149,7 +153,7 @@ def encode_rows(values: Ints) -> bytes:
         escaped = np.empty(found, np.int32)
         kernels.symbols(values, classes, *kinds, symbols, planes, escaped)
     states = np.full(LANES[values.size >= MANY], LOW, np.uint32)
-    words = np.empty(values.size, np.uint16)
+    words = np.empty(values.size + 1, np.uint16)
     count = kernels.encode(symbols, classes, tables.frequency, starts, states, words)
     return b"".join(
         (
@@ -164,7 +168,9 @@ def encode_rows(values: Ints) -> bytes:
     )
 
 
-def decode_rows(data: Sections, rows: int, n: int, *, numba: bool = True) -> Ints:
+def decode_rows(
+    data: Sections, rows: int, n: int, *, numba: bool = True, narrow: bool = False
+) -> Rows:
     """Decode what ``encode_rows`` gave.
 
     Parameters
@@ -173,10 +179,12 @@ def decode_rows(data: Sections, rows: int, n: int, *, numba: bool = True) -> Int
     rows, n : int
     numba : bool
         ``False``: with NumPy alone.
+    narrow : bool
+        Give ``int16`` where all values fit.
 
     Returns
     -------
-    ndarray of int32 (rows, n)
+    ndarray of int32 or int16 (rows, n)
 
     Raises
     ------
@@ -203,7 +211,8 @@ def decode_rows(data: Sections, rows: int, n: int, *, numba: bool = True) -> Int
         raise bad("half a word")
     words = words.view("<u2").astype(np.uint16)
     symbols = np.empty((rows, n), np.uint8)
-    kernels = rans_kernels() if numba else None
+    kind = np.dtype(np.int16 if narrow and _fit(tables, escaped) else np.int32)
+    kernels = rans_kernels(kind) if numba else None
     decode = kernels.decode if kernels else decode_symbols
     if decode(classes, tables.slots(), states, words, symbols) != len(words):
         raise bad("words that do not end with the rows")
@@ -212,11 +221,20 @@ def decode_rows(data: Sections, rows: int, n: int, *, numba: bool = True) -> Int
     planes = np.unpackbits(low, count=bits, bitorder="little")
     if kernels is None:
         return _values(symbols, classes, tables, escaped, planes)
-    out = np.empty((rows, n), np.int32)
+    out: Rows = np.empty((rows, n), kind)
     kinds = tables.shift, tables.least, tables.count
     if kernels.values(symbols, classes, *kinds, planes, escaped, out) != len(escaped):
         raise bad("another number of escaped values than of escapes")
     return out
+
+
+def _fit(tables: Tables, escaped: Ints) -> bool:
+    """Tell whether 16 bits hold all values."""
+    least = tables.least.astype(np.int64) << tables.shift
+    most = (tables.least.astype(np.int64) + tables.count + 1) << tables.shift
+    info = np.iinfo(np.int16)
+    every = (*least, *most, escaped.min(initial=0), escaped.max(initial=0))
+    return bool(info.min <= min(every) and max(every) <= info.max)
 
 
 def decode_symbols(
@@ -273,18 +291,19 @@ def _values(
     return out
 
 
-def _make_tables(values: Ints, kernels: RansKernels) -> tuple[NDArray[np.uint8], Tables]:
+def _make_tables(values: Rows, kernels: RansKernels) -> tuple[NDArray[np.uint8], Tables]:
     """Sort rows into classes by their spread, and measure each class's frequencies."""
+    every = max(1, values.shape[1] // SAMPLE)
     total = np.empty(len(values), np.int64)
-    kernels.spreads(values, total)
-    spread = total / values.shape[1]
+    kernels.spreads(values, every, total)
+    spread = every * total / values.shape[1]
     kind = np.where(spread > 0, np.floor(PER_OCTAVE * np.log2(np.maximum(spread, 1e-4))), -99)
     levels, which = np.unique(np.maximum(kind, -40), return_inverse=True)
     classes = which.astype(np.uint8)
     shift = np.clip(np.floor(levels / PER_OCTAVE) - FINE, 0, MOST_SHIFT).astype(np.int32)
     least, count = np.zeros((2, len(levels)), np.int32)
     frequency = np.zeros((len(levels), SYMBOLS), np.uint32)
-    counts = kernels.histogram(values, classes, shift)
+    counts = kernels.histogram(values, classes, shift, every)
     middle = counts.shape[1] // 2
     for k, found in enumerate(counts):
         all_values = int(found.sum())
@@ -295,19 +314,8 @@ def _make_tables(values: Ints, kernels: RansKernels) -> tuple[NDArray[np.uint8],
         last = min(int(kept[-1]), first + SYMBOLS - 2)
         inside = found[first : last + 1]
         beside = all_values - int(inside.sum())
+        if every > 1:  # among those that were not counted there may be one
+            inside, beside = np.maximum(inside, 1), max(beside, 1)
         least[k], count[k] = first - middle, last + 1 - first
-        frequency[k, : count[k] + 1] = scaled(np.append(inside, beside))
+        frequency[k, : count[k] + 1] = kernels.scaled(np.append(inside, beside), 1 << BITS)
     return classes, Tables(shift, least, count, frequency)
-
-
-def scaled(counts: NDArray[np.int64]) -> NDArray[np.uint32]:
-    """Scale counts to frequencies that add up to ``1 << BITS``, none that occurs becoming 0."""
-    exact = counts * ((1 << BITS) / counts.sum())
-    out = np.where(counts > 0, np.maximum(np.rint(exact), 1), 0).astype(np.int64)
-    while (more := (1 << BITS) - int(out.sum())) != 0:
-        # where a unit more or less changes the cost least
-        order = np.argsort(-(exact - out) if more > 0 else np.where(out > 1, exact - out, np.inf))
-        fit = order[: min(abs(more), int((out > 1).sum()) if more < 0 else len(order))]
-        fit = fit[counts[fit] > 0]
-        out[fit] += 1 if more > 0 else -1
-    return out.astype(np.uint32)

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.kernel_cache import compile_kernel
 
 #: Values beyond half of this, in units of their class, always go beside the table.
-WINDOW = 4096
+WINDOW = 1024
 
 
 class RansKernels(NamedTuple):
@@ -20,30 +20,31 @@ class RansKernels(NamedTuple):
 
     spreads: Callable[..., int]
     histogram: Callable[..., Any]
+    scaled: Callable[..., Any]
     symbols: Callable[..., int]
     encode: Callable[..., int]
     decode: Callable[..., int]
     values: Callable[..., int]
 
 
-def add_up(values, out):  # type: ignore[no-untyped-def]
-    """Give the sum of the magnitudes of each row."""
+def add_up(values, every, out):  # type: ignore[no-untyped-def]
+    """Give the sum of the magnitudes of each row, of each ``every``-th run of 256 values."""
     for r in range(values.shape[0]):
         total, row = np.int64(0), values[r]
-        for first in range(0, row.size, 256):
+        for first in range(0, row.size, 256 * every):
             part = np.int32(0)  # 256 magnitudes below 2²³ fit
             for i in range(first, min(first + 256, row.size)):
-                part += abs(row[i])
+                part += abs(np.int32(row[i]))
             total += part
         out[r] = total
     return 0
 
 
-def count_values(values, classes, shift, counts):  # type: ignore[no-untyped-def]
-    """Count the values of each class in its units, those beyond the window at its ends.
+def count_values(values, classes, shift, every, counts):  # type: ignore[no-untyped-def]
+    """Count values of each class in its units, those beyond the window at its ends.
 
-    ``counts`` is (4, classes, window), to be added up: four in turn, as a count that was just
-    written cannot be read at once.
+    Counted is each ``every``-th run of 256 values. ``counts`` is (4, classes, window), to be added
+    up: four in turn, as a count that was just written cannot be read at once.
     """
     half = np.int32(counts.shape[2] // 2)
     n = values.shape[1]
@@ -51,13 +52,46 @@ def count_values(values, classes, shift, counts):  # type: ignore[no-untyped-def
         row, k = values[r], classes[r]
         a, b, c, d = counts[0, k], counts[1, k], counts[2, k], counts[3, k]
         down = shift[k]
-        for i in range(0, n - 3, 4):
-            a[max(min(row[i] >> down, half - 1), -half) + half] += 1
-            b[max(min(row[i + 1] >> down, half - 1), -half) + half] += 1
-            c[max(min(row[i + 2] >> down, half - 1), -half) + half] += 1
-            d[max(min(row[i + 3] >> down, half - 1), -half) + half] += 1
-        for i in range(n // 4 * 4, n):
-            a[max(min(row[i] >> down, half - 1), -half) + half] += 1
+        for first in range(0, n, 256 * every):
+            end = min(first + 256, n)
+            for i in range(first, end - 3, 4):
+                a[max(min(row[i] >> down, half - 1), -half) + half] += 1
+                b[max(min(row[i + 1] >> down, half - 1), -half) + half] += 1
+                c[max(min(row[i + 2] >> down, half - 1), -half) + half] += 1
+                d[max(min(row[i + 3] >> down, half - 1), -half) + half] += 1
+            for i in range(first + (end - first) // 4 * 4, end):
+                a[max(min(row[i] >> down, half - 1), -half) + half] += 1
+    return 0
+
+
+def scale_counts(counts, total, out):  # type: ignore[no-untyped-def]
+    """Scale counts to frequencies of this sum; none that occurs becomes 0.
+
+    What rounding leaves is given, or taken, where a unit changes the cost least.
+    """
+    everything = 0
+    for i in range(counts.size):
+        everything += counts[i]
+    left = total
+    for i in range(counts.size):
+        out[i] = 0
+        if counts[i] > 0:
+            out[i] = max(np.int64(np.rint(counts[i] * (total / everything))), 1)
+        left -= out[i]
+    while left != 0:
+        best, cost = -1, np.inf
+        for i in range(counts.size):
+            # bits that one unit more, or less, saves or costs
+            if counts[i] > 0 and left > 0:
+                found = counts[i] * np.log2(out[i] / (out[i] + 1.0))
+            elif out[i] > 1 and left < 0:
+                found = counts[i] * np.log2(out[i] / (out[i] - 1.0))
+            else:
+                continue
+            if found < cost:
+                best, cost = i, found
+        out[best] += 1 if left > 0 else -1
+        left -= 1 if left > 0 else -1
     return 0
 
 
@@ -71,48 +105,57 @@ def find_symbols(  # type: ignore[no-untyped-def]
     found, at = 0, np.int64(0)
     for r in range(values.shape[0]):
         k = classes[r]
-        down, first, n = shift[k], least[k], count[k]
-        row = values[r]
+        down, first, n = shift[k], least[k], np.uint32(count[k])
+        row, to = values[r], symbols[r]
         for bit in range(down):
             plane = planes[at : at + row.size]
             for i in range(row.size):
                 plane[i] = np.uint8((row[i] >> np.int32(bit)) & np.int32(1))
             at += row.size
-        for i in range(values.shape[1]):
-            s = (values[r, i] >> down) - first
-            if s < 0 or s >= n:
-                s = n
-                if found < escaped.size:
-                    escaped[found] = values[r, i]
-                found += 1
-            symbols[r, i] = s
+        beside = 0
+        for i in range(row.size):
+            # below the first: a large number without a sign
+            s = min(np.uint32(np.int32((row[i] >> down) - first)), n)
+            beside += s == n
+            to[i] = np.uint8(s)
+        if beside:
+            for i in range(row.size):
+                if to[i] == n:
+                    if found < escaped.size:
+                        escaped[found] = row[i]
+                    found += 1
     return found
 
 
 def encode_symbols(  # type: ignore[no-untyped-def]
     symbols, classes, frequency, starts, states, words
 ):
-    """Code symbols, the last first; words fill ``words`` from its end. Gives their number."""
+    """Code symbols, the last first; words fill ``words`` from its end. Gives their number.
+
+    ``words`` has place for one more than there are symbols.
+    """
     lanes = states.size
     n = symbols.shape[1]
     at = words.size
+    inverse = np.empty(frequency.shape[1], np.float64)
     for r in range(symbols.shape[0] - 1, -1, -1):
         size = frequency[classes[r]]
         start = starts[classes[r]]
+        for i in range(size.size):
+            # Above 1 / f by less than 2⁻⁵¹ of it: the product with a state below 2³² is never below
+            # the quotient, nor above it by 1 / f, so that its whole part is that of the division.
+            inverse[i] = (1.0 + 2.0**-52) / max(size[i], 1)
         for first in range((n - 1) // lanes * lanes, -1, -lanes):
             for lane in range(min(lanes, n - first) - 1, -1, -1):
                 s = symbols[r, first + lane]
-                f = np.uint64(size[s])
-                x = np.uint64(states[lane])
-                if x >= f << np.uint64(20):
-                    at -= 1
-                    words[at] = np.uint16(x & np.uint64(0xFFFF))
-                    x >>= np.uint64(16)
-                small = np.uint32(x)
-                quotient = small // np.uint32(f)
-                states[lane] = np.uint32(
-                    (quotient << np.uint32(12)) + (small - quotient * np.uint32(f)) + start[s]
-                )
+                f = np.int64(size[s])
+                x = np.int64(states[lane])
+                words[at - 1] = np.uint16(x & 0xFFFF)
+                full = x >= f << 20
+                at -= full
+                x = x >> 16 if full else x
+                quotient = np.int64(np.float64(x) * inverse[s])
+                states[lane] = np.uint32((quotient << 12) + (x - quotient * f) + np.int64(start[s]))
     return words.size - at
 
 
@@ -184,23 +227,31 @@ def join_values(  # type: ignore[no-untyped-def]
 
 
 @functools.cache
-def compile_rans() -> RansKernels:
-    """Compile the loops, or load them from the cache."""
+def compile_rans(dtype: np.dtype[Any]) -> RansKernels:
+    """Compile the loops for values of a type, or load them from the cache."""
     n = numba.types
     i8, read = n.int64, True
 
     def row(kind: Any) -> Any:
         return n.Array(kind, 1, "C", readonly=read)
 
-    cube, table = n.int32[:, ::1], n.uint32[:, ::1]
+    cube, table = n.Array(numba.from_dtype(dtype), 2, "C"), n.uint32[:, ::1]
     kinds, ints, symbols = row(n.uint8), row(n.int32), n.uint8[:, ::1]
     words, states = n.uint16[::1], n.uint32[::1]
-    counting = compile_kernel(count_values, i8(cube, kinds, ints, n.int64[:, :, ::1]), nogil=True)
+    counting = compile_kernel(
+        count_values, i8(cube, kinds, ints, i8, n.int64[:, :, ::1]), nogil=True
+    )
+    scaling = compile_kernel(scale_counts, i8(n.int64[::1], i8, n.int64[::1]), nogil=True)
 
-    def histogram(values: Any, classes: Any, shift: Any) -> Any:
+    def histogram(values: Any, classes: Any, shift: Any, every: int) -> Any:
         counts = np.zeros((4, len(shift), WINDOW), np.int64)
-        counting(values, classes, shift, counts)
+        counting(values, classes, shift, every, counts)
         return counts.sum(axis=0)
+
+    def scaled(counts: Any, total: int) -> Any:
+        out = np.empty(len(counts), np.int64)
+        scaling(counts, total, out)
+        return out
 
     signatures: dict[Callable[..., Any], Any] = {
         find_symbols: i8(cube, kinds, ints, ints, ints, symbols, n.uint8[::1], n.int32[::1]),
@@ -209,7 +260,8 @@ def compile_rans() -> RansKernels:
         join_values: i8(symbols, kinds, ints, ints, ints, kinds, ints, cube),
     }
     return RansKernels(
-        compile_kernel(add_up, i8(cube, n.int64[::1]), nogil=True),
+        compile_kernel(add_up, i8(cube, i8, n.int64[::1]), nogil=True),
         histogram,
+        scaled,
         *(compile_kernel(loop, kind, nogil=True) for loop, kind in signatures.items()),
     )

@@ -1,0 +1,205 @@
+"""The basis of a block and what a step makes of it: eigenvectors, scores, and their cost.
+
+The exact scatter matrix of a block's spectra is formed about a fixed shift; of its eigenvectors
+those are kept whose scores, in whole steps, are worth their place. What a step costs is estimated
+from some of the spectra. Knows matrices of blocks and models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.coding.apart import Matrix
+from pipeline.coding.compiled import compile_centre, compile_fit
+from pipeline.coding.rebuild import BASIS_BITS, STEP_BITS, Model
+
+#: A score goes to the next whole step from this fraction of it on: a bit costs what 0.12 step² of
+#: error cost, and small scores are more often below their interval's middle than above.
+ROUND_UP: Final = 0.6
+#: Squared error in step² that a bit has to save. 6 dB a bit, of step² / 12, make 0.12; with a
+#: little more PSNR stays and angles gain.
+WORTH: Final = 0.2
+#: Bits that an element of a basis vector is stored with, beyond the spread of scores in steps.
+SPARE_BITS: Final = 6
+#: Bits of such an element, for each that it is stored with, that its entropy coder takes.
+CODED_BITS: Final = 0.7
+#: Cost of a step is estimated from so many spectra.
+SAMPLE: Final = 3200
+#: Widest step that is tried, in 1/16 count.
+LARGEST: Final = 1 << 22
+#: Halvings of the octaves that a step is looked for in; 2^(22 / 2^12) is 0.4 %.
+HALVINGS: Final = 12
+#: After them so many steps are estimated at most, until one is as near as this.
+STEPS: Final = 8
+NEAR: Final = 0.003
+#: Spectra whose mean is what scores are about; it needs not be the mean of all.
+MEAN_OF: Final = 4096
+#: Spread of the weakest component that is looked at, in steps.
+WEAKEST: Final = 0.4
+#: And so many more components than are worth their bytes by the estimate: one in so many, and two.
+MORE: Final = 16
+#: Columns that are projected together: about their means they stay in the cache.
+TILE: Final = 1024
+
+Floats = NDArray[np.float64]
+_Singles = NDArray[np.float32]
+
+
+class Fit:
+    """A matrix's mean, scatter and eigenvectors, and what a step makes of them.
+
+    Attributes
+    ----------
+    level : float
+        Mean of all means, counts.
+    learned : int
+        Spectra that the basis was learned from.
+    columns : int
+    """
+
+    def __init__(self, matrix: Matrix) -> None:
+        self._rows = rows = matrix.rows
+        self._size, self.columns = rows.shape
+        self._centre = compile_centre(rows.dtype)
+        self._means = np.zeros(self._size, np.int32)
+        if self.columns:
+            # Of masked values the matrix holds their band's mean.
+            some = rows[:, :: self.columns // MEAN_OF | 1]
+            self._means[:] = np.rint(some.mean(axis=1))
+        self.level = float(self._means.mean()) if self._size else 0.0
+        chosen = matrix.learnable()
+        self.learned = len(chosen)
+        scatter = self._scatter(chosen)
+        values, vectors = np.linalg.eigh(scatter) if self._size else (np.zeros(0), scatter)
+        self._power = np.maximum(values[::-1], 0.0) / max(self.learned, 1)
+        self._vectors = np.ascontiguousarray(vectors[:, ::-1].T)
+        self._single = self._vectors.astype(np.float32)
+        self._projected: _Singles = np.empty((0, self.columns), np.float32)
+        self._some: _Singles | None = None
+        self._sampled: _Singles = np.empty((0, 0), np.float32)
+
+    def model(self, step: int) -> Model:
+        """Quantise with a step, in 1/16 count; a larger one where products would not be exact."""
+        while True:
+            made = self._quantised(step)
+            if made.exact():
+                return made
+            step *= 2
+
+    def step_for(self, size: float, factor: float = 1.0) -> int:
+        """Find the step whose bytes, as estimated and times a factor, are nearest to a size."""
+        # A score costs about log2 (3 spread / step) bits.
+        spread = 3.0 * np.sqrt(self._power) * (1 << STEP_BITS)
+        low, high = 0.0, float(np.log2(LARGEST))
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            bits = self.columns * np.log2(np.maximum(spread / 2**middle, 1.0)).sum()
+            low, high = (middle, high) if factor * bits > 8 * size else (low, middle)
+        step, low, high = high, 0.0, float(np.log2(LARGEST))
+        turned = False
+        for _ in range(STEPS):
+            found = factor * self.estimate(2.0**step)
+            if abs(found - size) < NEAR * size or high - low < NEAR:
+                break
+            low, high = (step, high) if found > size else (low, step)
+            # Twice the step is a bit less for each score; but where a scene's own components end a
+            # little less of a step costs many scores: halved, once both sides were seen.
+            guess = step + float(np.log2(max(found, 1.0) / size))
+            turned = turned or (low > 0.0 and high < float(np.log2(LARGEST)))
+            step = (low + high) / 2 if turned or not low < guess < high else guess
+        return max(1, round(float(np.exp2(step))))
+
+    def estimate(self, whole: float) -> float:
+        """Estimate the bytes of basis and scores that a step leaves."""
+        size, _ = self._estimated(whole / (1 << STEP_BITS))
+        return size
+
+    def _estimated(self, step: float) -> tuple[float, int]:
+        """Estimate the bytes, and how many components are worth theirs."""
+        # What is weaker has a score of a step here and there, too few to be worth a basis vector.
+        count = int(np.count_nonzero(self._power > (WEAKEST * step) ** 2))
+        exact, stored = self._sample(count), self._stored(step, count)
+        scale, add = np.float32(1 / step), np.float32(1 - ROUND_UP)
+        bits, last = compile_fit().count_bits(
+            exact, scale, add, stored, self._size, self.columns, WORTH, CODED_BITS
+        )
+        return float(bits) / 8 + 4 * self._size, min(int(last) + int(last) // MORE + 2, count)
+
+    def _scatter(self, chosen: NDArray[np.intp]) -> Floats:
+        """Sum the products of the spectra that are chosen, about the shift."""
+        total = np.zeros((self._size, self._size))
+        flags = None
+        if len(chosen) < self.columns:
+            flags = np.zeros(self.columns, np.bool_)
+            flags[chosen] = True
+        for first, tile in self._tiles():
+            some = tile if flags is None else tile[:, flags[first : first + tile.shape[1]]]
+            total += some @ some.T
+        return total
+
+    def _tiles(self) -> Iterator[tuple[int, _Singles]]:
+        """Give all columns about their means, some after others; the array is used again."""
+        tile = np.empty((self._size, min(TILE, self.columns)), np.float32)
+        for first in range(0, self.columns, TILE):
+            if (wide := self.columns - first) < TILE:
+                tile = np.empty((self._size, wide), np.float32)
+            self._centre(self._rows, first, 1, self._means, tile)
+            yield first, tile
+
+    def _sample(self, count: int) -> _Singles:
+        """Project some spectra on so many components."""
+        if self._some is None:
+            # odd: sensors and scenes have patterns of two, four, … samples
+            every = self.columns // SAMPLE | 1
+            self._some = np.empty((self._size, -(-self.columns // every)), np.float32)
+            self._centre(self._rows, 0, every, self._means, self._some)
+            self._sampled = np.empty((0, self._some.shape[1]), np.float32)
+        have = len(self._sampled)
+        if count > have:
+            more = self._single[have:count] @ self._some
+            self._sampled = np.concatenate([self._sampled, more])
+        return self._sampled[:count]
+
+    def _scores(self, count: int) -> _Singles:
+        """Project all spectra on so many components."""
+        have = len(self._projected)
+        if count > have:
+            made = np.empty((count, self.columns), np.float32)
+            made[:have] = self._projected
+            for first, tile in self._tiles():
+                made[have:, first : first + tile.shape[1]] = self._single[have:count] @ tile
+            self._projected = made
+        return self._projected[:count]
+
+    def _quantised(self, whole: int) -> Model:
+        step = whole / (1 << STEP_BITS)
+        _, count = self._estimated(step)
+        exact = self._scores(count)
+        scores = np.empty(exact.shape, np.int32)
+        saved, hits = np.zeros(count), np.zeros(count, np.int64)
+        tops = np.zeros(count, np.int64)
+        scale, add = np.float32(1 / step), np.float32(1 - ROUND_UP)
+        round_scores = compile_fit().round_scores
+        for first in range(0, self.columns, TILE):
+            part = exact[:, first : first + TILE]
+            round_scores(part, scale, add, first, scores, saved, hits, tops)
+        bits = self._stored(step, count)
+        rare = np.log2(np.maximum(self.columns / np.maximum(hits, 1), 1))
+        cost = CODED_BITS * bits * self._size + hits * (2 + rare)
+        kept = np.flatnonzero((hits > 0) & (saved > WORTH * cost))
+        units = (2.0 ** (BASIS_BITS - bits[kept]))[:, None]
+        basis = np.rint(self._vectors[kept] * (1 << BASIS_BITS) / units) * units
+        basis = np.clip(basis, -(1 << BASIS_BITS), (1 << BASIS_BITS) - units)
+        first_ones = len(kept) == 0 or kept[-1] == len(kept) - 1
+        chosen = scores[: len(kept)] if first_ones else scores[kept]
+        return Model(basis.astype(np.int32), chosen, whole, self._means, tops[kept])
+
+    def _stored(self, step: float, count: int) -> Floats:
+        """Give the bits that the elements of basis vectors are stored with."""
+        spread = np.sqrt(self._power[:count]) / step
+        bits: Floats = np.ceil(np.log2(np.maximum(spread, 1e-3))) + SPARE_BITS
+        return np.clip(bits, 4, BASIS_BITS)
