@@ -8,6 +8,8 @@ written.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import threading
 import weakref
@@ -32,6 +34,7 @@ from pipeline.container.block_records import (
 from pipeline.container.coded_header import BLOCK_LINES, decoded_type
 from pipeline.container.cube import Array, Box, Cube
 from pipeline.container.header import Header
+from pipeline.container.in_order import default_threads, in_order
 from pipeline.container.sink_io import crc32, read_at
 from pipeline.container.zipfile_layout import Archive
 from pipeline.errors import ConfigError, ContainerError
@@ -40,8 +43,9 @@ from pipeline.errors import ConfigError, ContainerError
 MOST_BLOCKS: Final = 1 << 21
 #: Bytes of a table of blocks at most.
 _MAX_TABLE: Final = 1 << 27
-#: Decoded blocks that are kept: the one at hand, and its neighbour where a read begins inside it.
-_KEPT: Final = 2
+#: Decoded blocks that are kept: the one at hand, its neighbour where a read begins inside it, and
+#: the next one, which is decoded ahead.
+_KEPT: Final = 3
 
 
 class CodedPayload:
@@ -90,6 +94,8 @@ class CodedPayload:
         self.blocks = self._from_table(index) or self._from_records()
         self._lock = threading.Lock()
         self._kept: OrderedDict[int, Future[Array]] = OrderedDict()
+        self._end = -1
+        self._ahead: threading.Thread | None = None
 
     def lines_of(self, number: int) -> tuple[int, int]:
         """Give the first line of a block, and the first behind it."""
@@ -161,6 +167,26 @@ class CodedPayload:
         mine.set_result(pixels)
         return pixels
 
+    def went_on(self, first: int, stop: int) -> None:
+        """Be told which lines were read; where they go on from those before, decode a block ahead.
+
+        Its error, if it is damaged, is left to who asks for it.
+        """
+        number = (stop - 1) // self.block_lines + 1
+        with self._lock:
+            goes_on, self._end = first == self._end, stop
+            busy = self._ahead is not None and self._ahead.is_alive()
+            if not goes_on or busy or number >= self.count or number in self._kept:
+                return
+            self._ahead = threading.Thread(
+                target=self._decode_ahead, args=(number,), name="swath-ahead", daemon=True
+            )
+            self._ahead.start()
+
+    def _decode_ahead(self, number: int) -> None:
+        with contextlib.suppress(ContainerError):
+            self.block(number)
+
     def without_record(self) -> list[tuple[int, int]]:
         """Give the runs of lines (first, number) whose blocks were not found at all."""
         runs = []
@@ -180,6 +206,8 @@ class CodedPayload:
 
     def close(self) -> None:
         """Let go of the file."""
+        if self._ahead is not None:
+            self._ahead.join()
         self._close()
 
     def _error(self, number: int, text: str) -> ContainerError:
@@ -319,10 +347,22 @@ class Decoded(Cube):
         (first, last), samples, bands = box
         size = last - first, bands[1] - bands[0], samples[1] - samples[0]
         out = np.empty(size, self.dtype)
-        step = self._payload.block_lines
-        for number in range(first // step, -(-last // step)) if last > first else ():
+        if last <= first:
+            return out.transpose(0, 2, 1)
+
+        def put(number: int) -> None:
             begin, end = self._payload.lines_of(number)
             part = slice(max(first, begin), min(last, end))
             pixels = self._payload.block(number)[part.start - begin : part.stop - begin]
             out[part.start - first : part.stop - first] = pixels[:, slice(*bands), slice(*samples)]
+
+        step = self._payload.block_lines
+        numbers = range(first // step, -(-last // step))
+        if len(numbers) == 1:
+            put(numbers[0])
+        else:
+            tasks = (functools.partial(put, number) for number in numbers)
+            for _ in in_order(tasks, min(default_threads(), len(numbers))):
+                pass
+        self._payload.went_on(first, last)
         return out.transpose(0, 2, 1)

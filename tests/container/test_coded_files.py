@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 import spectral.io.envi as spy
-from coded_files import BLOCK_LINES, LINES, code, coded_capture
+from coded_files import BLOCK_LINES, LINES, code, coded_capture, spoil
 from container_captures import begin, cube, header, rows_for, stored
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,6 +93,52 @@ def test_reading_ten_lines_decodes_one_block(tmp_path, rng, monkeypatch):
         for _ in cube.blocks(5):
             pass
         assert decoded == [1, 0, 1, 2] or decoded == [1, 0, 2]
+
+
+def test_reading_on_decodes_the_next_block_ahead_and_none_twice(tmp_path, rng, monkeypatch):
+    _, coded, pixels = coded_capture(tmp_path, rng)
+    decoded = []
+    with Container(coded) as cube:
+        payload = cube.coded
+        whole = payload.decode
+        monkeypatch.setattr(payload, "decode", lambda n: decoded.append(n) or whole(n))
+        ahead = threading.Event()
+        rest = payload.block
+        monkeypatch.setattr(payload, "block", lambda n: (rest(n), n != 1 or ahead.set())[0])
+        parts = [cube.read(slice(0, 5), procedures=False)]
+        assert decoded == [0]
+        parts.append(cube.read(slice(5, 10), procedures=False))
+        assert ahead.wait(30)
+        assert decoded == [0, 1]  # nobody asked for it yet
+        parts += [cube.read(slice(n, n + 5), procedures=False) for n in range(10, LINES, 5)]
+        np.testing.assert_array_equal(np.concatenate(parts).transpose(0, 2, 1), pixels)
+        assert sorted(decoded) == [0, 1, 2]
+
+
+def test_a_damaged_block_read_ahead_is_an_error_of_who_reads_it(tmp_path, rng):
+    _, coded, pixels = coded_capture(tmp_path, rng)
+    with Container(spoil(coded, 1)) as cube:
+        for n in range(0, BLOCK_LINES, 4):
+            part = cube.read(slice(n, n + 4), procedures=False)
+            np.testing.assert_array_equal(part.transpose(0, 2, 1), pixels[n : n + 4])
+        with pytest.raises(ContainerError, match="block 1"):
+            cube.read(slice(16, 20))
+
+
+def test_several_blocks_are_decoded_by_several_threads(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr("pipeline.container.coded.default_threads", lambda: 2)
+    _, coded, pixels = coded_capture(tmp_path, rng)
+    with Container(coded) as cube:
+        together = threading.Barrier(2, timeout=30)
+        whole = cube.coded.decode
+
+        def decode(number):
+            if number < 2:
+                together.wait()  # breaks, and fails the read, unless two are decoded at once
+            return whole(number)
+
+        monkeypatch.setattr(cube.coded, "decode", decode)
+        np.testing.assert_array_equal(cube.read(procedures=False).transpose(0, 2, 1), pixels)
 
 
 def test_several_threads_read_at_once(tmp_path, rng):
