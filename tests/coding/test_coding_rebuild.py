@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from pipeline.coding.apart import Apart, take_apart
 from pipeline.coding.choose import make_coding
 from pipeline.coding.interface import BlockShape, Masks
 from pipeline.coding.measure import measured
-from pipeline.coding.rebuild import SINGLE_BITS, Model, rebuilt, settled, tops_of
+from pipeline.coding.rebuild import SINGLE_BITS, Model, checked, rebuilt, settled, tops_of
 from pipeline.coding.sections import Sections
 
 pytest.importorskip("numba")
@@ -92,3 +93,19 @@ def test_what_an_encoder_states_is_what_its_decoder_gives(
     )
     assert said.squared_error == pytest.approx(true.squared_error, rel=1e-9)
     assert said.angle == pytest.approx(true.angle, rel=1e-6, abs=1e-6)
+
+
+def test_a_residual_beyond_16_bits_is_kept_whole() -> None:
+    pixels = np.zeros((1, 2, 300), np.uint16)
+    pixels[0, :, ::7] = (np.arange(43) * 1500)[None]
+    pixels[0, 1] += 1  # no band of zeros alone, and no spectra that are copies
+    nothing = np.zeros((0, 2), np.int32)
+    model = Model(
+        nothing, np.zeros((0, 300), np.int32), 16, np.zeros(2, np.int32), tops_of(nothing)
+    )
+    matrix = take_apart(pixels, Masks())
+    model = replace(model, scores=np.zeros((0, matrix.rows.shape[1]), np.int32))
+    found = checked(model, matrix, 0)
+    assert found.residual is not None
+    np.testing.assert_array_equal(found.residual, matrix.rows)
+    assert found.max_error == 0
