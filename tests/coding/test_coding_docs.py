@@ -63,6 +63,9 @@ def write_container(path: Path, cube: NDArray[Any], coding: Any) -> None:
     [
         ("packed", {"ratio": 12}),
         ("packed", {"max_error": 2}),
+        ("deflate", {"ratio": 12}),
+        ("deflate", {"max_error": 2}),
+        ("deflate", {"max_error": 20000}),
         ("predicted", {"max_error": 0}),
         ("predicted", {"max_error": 3}),
         ("smallest", {"max_error": 1}),

@@ -33,7 +33,7 @@ from pipeline.layout import ENVI_TYPES
 BLOCK_LINES = 128
 PAGE = ROOT / "docs" / "compression.md"
 #: Codings that the page's decoder reads; the others are left to libraries.
-ON_PAGE = ("predicted", "smallest", "packed")
+ON_PAGE = ("predicted", "smallest", "packed", "deflate")
 
 
 @dataclass(frozen=True)
