@@ -10,7 +10,7 @@ Knows blocks, sections and the entropy coder.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import imagecodecs
@@ -126,6 +126,9 @@ class PcaCoding:
             parts.append(self._rows(_residual(matrix, decoded, bound, self.shape)))
         whole = Apart(Sections(matrix.apart), self.shape, len(pixels)).matrix(decoded)
         stats = measured(pixels, whole, fit.learned, len(model.basis))
+        if len(model.basis):
+            step = model.step / (1 << STEP_BITS)
+            stats = replace(stats, steps=(step, step))
         return Encoded(b"".join(parts), stats)
 
     def decode(self, data: bytes | memoryview, lines: int) -> Pixels:

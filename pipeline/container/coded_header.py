@@ -93,10 +93,20 @@ def coded_header(plain: Header, coding: Coding) -> Header:
     return header
 
 
-def error_fields(source: Header, coding: Coding, stats: BlockStats) -> dict[str, int | float]:
-    """Give what is known at the end; an earlier error, to which none was added, stands."""
+def final_fields(source: Header, coding: Coding, stats: BlockStats) -> dict[str, Any]:
+    """Give what is known at the end; an earlier error, to which none was added, stands.
+
+    For PCA that is the step too (counts), or least and largest where blocks have steps of their
+    own.
+    """
     kind = "pca" if coding.file_type == "PCA" else "coded"
-    known: dict[str, int | float] = {"pca pixels": stats.pixels} if kind == "pca" else {}
+    known: dict[str, Any] = {}
+    if kind == "pca":
+        known["pca pixels"] = stats.pixels
+        if stats.steps is not None:
+            least, largest = stats.steps
+            step = {"pca step": least} if least == largest else {"pca steps": [least, largest]}
+            known |= step
     if not stated_error(source):
         rmse, angle = (float(f"{value:.6g}") for value in (stats.rmse, stats.mean_angle))
         values = (stats.max_error, rmse, angle)

@@ -29,7 +29,7 @@ from pipeline.coding.interface import (
 )
 from pipeline.container.block_records import INDEX, Block, encode_index, pack_record
 from pipeline.container.coded import MOST_BLOCKS
-from pipeline.container.coded_header import coded_header, error_fields, masks_of, stated_error
+from pipeline.container.coded_header import coded_header, final_fields, masks_of, stated_error
 from pipeline.container.in_order import default_threads, in_order
 from pipeline.container.reader import Container
 from pipeline.container.references import lost_lines
@@ -268,7 +268,7 @@ class _Job:
         self._payload(out, fd)
         out.add(INDEX, encode_index(self.blocks))
         copy_entries(out, self._source, late)
-        for name, value in error_fields(self._source.header, self._coding, self.stats).items():
+        for name, value in final_fields(self._source.header, self._coding, self.stats).items():
             header.set(name, value)
         out.add("data.hdr", header.encode())
         out.end()
