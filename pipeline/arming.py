@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.bad_pixels import is_bad
 from pipeline.coded_capture import check_coding, wanted_coding
 from pipeline.config import Rig
-from pipeline.container.compress import Wanted
+from pipeline.container.block_codings import Wanted
 from pipeline.container.header import Header, sanitise
 from pipeline.container.modes import pca_header, reflectance_header
 from pipeline.container.references import DARK_COLUMNS, PANEL_STRIP

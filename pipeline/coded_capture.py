@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.coding.interface import DTYPES, BlockShape, Masks, Noise
+from pipeline.coding.interface import DTYPES, BlockShape, Noise
 from pipeline.config import PipelineConfig
-from pipeline.container.compress import Compressed, Wanted, coding_for, compress
+from pipeline.container.block_codings import BlockCodings, Wanted
+from pipeline.container.compress import Compressed, compress
 from pipeline.errors import ConfigError, SwathError
 from pipeline.layout import envi_dtype
 from pipeline.references import ReferenceSet
@@ -65,7 +66,7 @@ def check_coding(wanted: Wanted, store: str, info: CameraInfo, references: Refer
         )
     shape = BlockShape(info.bands, info.samples, dtype)
     try:
-        coding_for(wanted, shape, Noise(1.0) if wanted.noise else None, Masks())
+        _ = BlockCodings(shape, wanted, Noise(1.0) if wanted.noise else None).coding
     except ConfigError as error:
         raise ConfigError(f'[pipeline] store = "{store}": {error}') from None
 
