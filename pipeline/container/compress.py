@@ -22,6 +22,7 @@ from pipeline.container.in_order import default_threads
 from pipeline.container.reader import Container
 from pipeline.container.rewriting import new_file
 from pipeline.container.sensor_noise import sensor_noise
+from pipeline.container.spool import Spool
 from pipeline.container.whole_file import write_whole
 from pipeline.errors import ConfigError, ContainerError
 
@@ -55,6 +56,7 @@ class Compressed:
     block_lines: int
     raw_bytes: int
     coded_bytes: int
+    ahead: int
     stats: BlockStats
     warnings: list[str]
 
@@ -71,6 +73,7 @@ def compress(
     *,
     threads: int = 0,
     progress: Progress | None = None,
+    spool: Spool | None = None,
 ) -> Compressed:
     """Write a cube of integers as a coded container.
 
@@ -85,6 +88,9 @@ def compress(
         That code blocks; 0: one a processor.
     progress : callable, optional
         Called with lines done and lines in all.
+    spool : Spool, optional
+        Blocks that were coded before: taken where they were coded in the same way, of the same
+        lines.
 
     Raises
     ------
@@ -98,7 +104,9 @@ def compress(
     target = Path(path) if out is None else new_file(out)
     with Container(path) as source:
         codings = _codings(source, wanted or Wanted())
-        job = CodingJob(source, codings, threads or default_threads(), progress or _silent)
+        if spool is not None and spool.key != codings.to_json():
+            spool = None
+        job = CodingJob(source, codings, threads or default_threads(), progress or _silent, spool)
         candidates = None if out is None else [target]
         made = write_whole(target, _GROWING, job.write, candidates=candidates)
         lines = source.header.lines
@@ -110,6 +118,7 @@ def compress(
             codings.block_lines,
             lines * codings.shape.line_bytes(),
             job.written.size,
+            job.written.ahead,
             job.written.stats,
             _warnings(source, job.written.emptied),
         )
