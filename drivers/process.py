@@ -7,16 +7,16 @@ the camera in order. Where that loop is stuck in a vendor's call, a guard ends t
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Final
+
+from pipeline.child import end_with_parent
 
 #: A camera that still keeps the process so long after it was asked to end, or after its parent
 #: died, is left to the system, seconds.
@@ -28,7 +28,6 @@ LOCKED_S: Final = 90.0
 LOOK_S: Final = 0.25
 #: How often the guard shows that the interpreter lock can be had, seconds.
 RENEW_S: Final = 1.0
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class ProcessWatch:
@@ -133,12 +132,3 @@ class ProcessWatch:
             return
         self.end_asked = True
         self._looked_s = 0.0  # it may be the signal of the parent's death
-
-
-def end_with_parent() -> None:
-    """Have Linux send this process SIGTERM when its parent dies; nothing elsewhere."""
-    if sys.platform != "linux":
-        return
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)

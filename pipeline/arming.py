@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.bad_pixels import is_bad
-from pipeline.coded_capture import check_coding, wanted_coding
+from pipeline.coded_capture import capture_codings, check_coding, wanted_coding
 from pipeline.config import Rig
-from pipeline.container.compress import Wanted
+from pipeline.container.block_codings import BlockCodings
 from pipeline.container.header import Header, sanitise
 from pipeline.container.modes import pca_header, reflectance_header
 from pipeline.container.references import DARK_COLUMNS, PANEL_STRIP
@@ -62,8 +62,8 @@ class Plan:
         Kinds of the pixels of a line.
     store : str
         What is stored while the scan runs.
-    coded : Wanted, optional
-        How the file is coded when the scan is over.
+    coded : BlockCodings, optional
+        How the blocks of the file are coded, as far as it is known before the scan.
     """
 
     rig: Rig
@@ -79,7 +79,7 @@ class Plan:
     camera_file: str
     more_entries: dict[str, bytes] = field(default_factory=dict)
     bad_pixels: NDArray[np.uint8] | None = None
-    coded: Wanted | None = None
+    coded: BlockCodings | None = None
 
     def finished_header(self, times: Times, *, lost: int, errors: list[str], pixels: int) -> Header:
         """Give the header of the finished file (``lines`` is the writer's to fill).
@@ -219,10 +219,10 @@ def plan_capture(
     ConfigError
         Missing references for ``store = "reflectance"``, too little space, a bad name or text.
     """
-    coded = wanted_coding(rig.pipeline)
-    store = rig.pipeline.store if coded is None else "raw"
-    if coded is not None:
-        check_coding(coded, rig.pipeline.store, info, references)
+    wanted_codes = wanted_coding(rig.pipeline)
+    store = rig.pipeline.store if wanted_codes is None else "raw"
+    if wanted_codes is not None:
+        check_coding(wanted_codes, rig.pipeline.store, info, references)
     axis = settle_axis(rig, info, base, warn)
     _check_speed(rig, info, warn)
     if not references.complete and store == "reflectance":
@@ -237,6 +237,9 @@ def plan_capture(
     for text in said:
         warn(text)
     name_bad_pixels(header, bad_pixels)
+    coded = None
+    if wanted_codes is not None:
+        coded = capture_codings(wanted_codes, header, references)
     bad = None if bad_pixels is None else is_bad(bad_pixels)
     corr = watched_correction(header, references, info.exposure_ms)
     factors, corr = plan_line_factors(header, info, references, corr, bad)

@@ -41,6 +41,7 @@ from pipeline.pace import Pace
 from pipeline.products import finished_entries, growing_entries, starting_entries
 from pipeline.reference_arming import arm_references
 from pipeline.rig_commands import run_commands
+from pipeline.scan_coder import ScanCoder, followed_bytes
 from pipeline.session import Session
 from pipeline.sink import Sink
 from pipeline.stream.preview import PreviewPublisher
@@ -51,7 +52,8 @@ class CaptureResult:
     """How a capture ended; the object of ``--json``.
 
     ``lines`` in the file, ``lost`` of the scene, ``seconds`` of scanning, ``bytes`` of the file.
-    ``coded``: how it was coded when the scan had ended, in one sentence.
+    ``coded``: how it was coded, in one sentence; ``coded_in_scan``: lines whose blocks were coded
+    while the scan still ran.
     ``exit_status``: 0 all well, 1 failure at work, 3 whole but lines were lost.
     """
 
@@ -66,6 +68,7 @@ class CaptureResult:
     exit_status: int = 0
     message: str = ""
     coded: str = ""
+    coded_in_scan: int = 0
 
 
 def run_capture(
@@ -134,6 +137,7 @@ class _Capture:
         self.lost = 0
         self.counted = 0
         self.after: dict[str, bytes] = {}  # references taken after the scan
+        self.coder: ScanCoder | None = None
 
     def warn(self, text: str) -> None:
         """Tell once, and keep it for the summary and the header."""
@@ -230,10 +234,12 @@ class _Capture:
                 explicit=plan.explicit,
                 expected_lines=lines or None,
                 growing=growing_entries(plan),
+                followed=followed_bytes(plan.coded),
             )
             self.bus.emit(_armed(plan, engine, writer.path, lines, seconds, self.warnings))
             try:
-                return self._fill(session, plan, engine, writer, live, lines, seconds)
+                with self._coding_beside(plan, writer, lines, seconds):
+                    return self._fill(session, plan, engine, writer, live, lines, seconds)
             except BaseException:
                 if writer.lines == 0:
                     writer.discard()
@@ -242,6 +248,18 @@ class _Capture:
                 raise
         finally:
             self._command_after()
+
+    @contextlib.contextmanager
+    def _coding_beside(
+        self, plan: Plan, writer: ContainerWriter, lines: int, seconds: float
+    ) -> Iterator[None]:
+        """Have blocks coded while the scan runs, where they are to be coded at all."""
+        if plan.coded is None:
+            yield
+            return
+        expected = lines or int(seconds * (plan.info.fps or 0.0)) or plan.info.lines or 0
+        with ScanCoder(writer, plan.coded, expected) as self.coder:
+            yield
 
     def _fill(
         self,
@@ -370,7 +388,7 @@ class _Capture:
         )
         last = {**self.after, **finished_entries(plan, writer, self.warn)}
         file = writer.finish(header, last=last)
-        coded = self._code(plan, file, errors)
+        coded, coded_in_scan = self._code(plan, file, errors)
         size = file.stat().st_size
         status = 1 if errors else 3 if self.lost else 0
         rate = self.counted / scanned if scanned > 0 else 0.0
@@ -386,6 +404,7 @@ class _Capture:
             exit_status=status,
             message=errors[0] if errors else "",
             coded=coded,
+            coded_in_scan=coded_in_scan,
         )
         names = list(scan(file).entries)
         self.bus.emit(
@@ -415,16 +434,20 @@ class _Capture:
         )
         return result
 
-    def _code(self, plan: Plan, file: Path, errors: list[str]) -> str:
-        """Code the finished file where that is wanted; a failure leaves it raw, and whole."""
+    def _code(self, plan: Plan, file: Path, errors: list[str]) -> tuple[str, int]:
+        """Code the finished file where that is wanted; a failure leaves it raw, and whole.
+
+        Gives a sentence, and the lines whose blocks were coded before.
+        """
         if plan.coded is None:
-            return ""
+            return "", 0
         self.bus.emit(Arming(text="coding the file"))
+        spool, trouble = (None, "") if self.coder is None else self.coder.stop()
         try:
-            return code_capture(file, plan.coded)
+            return code_capture(file, plan.coded.wanted, spool, trouble)
         except SwathError as error:
             errors.append(str(error))
-            return ""
+            return "", 0
 
     def _command_after(self) -> None:
         try:

@@ -1,8 +1,8 @@
 """Coded storage modes of a capture: what is asked for, and coding the file when the scan is over.
 
-While a scan runs its lines are spooled raw, which nothing holds up; the whole file is coded
-afterwards and takes the raw one's place only when it is whole. Knows the rig file's structures and
-the container.
+While a scan runs its lines are spooled raw, which nothing holds up; of their blocks as many are
+coded beside it as time allows (:mod:`pipeline.scan_coder`), the others afterwards. The coded file
+takes the raw one's place only when it is whole. Knows the rig file's structures and the container.
 """
 
 from __future__ import annotations
@@ -11,9 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.coding.interface import DTYPES, BlockShape, Masks, Noise
+from pipeline.coding.interface import DTYPES, BlockShape, Noise
 from pipeline.config import PipelineConfig
-from pipeline.container.compress import Compressed, Wanted, coding_for, compress
+from pipeline.container.block_codings import BlockCodings, Wanted
+from pipeline.container.compress import Compressed, compress, settle_codings
+from pipeline.container.header import Header
+from pipeline.container.sensor_noise import noise_of
+from pipeline.container.spool import Spool
 from pipeline.errors import ConfigError, SwathError
 from pipeline.layout import envi_dtype
 from pipeline.references import ReferenceSet
@@ -65,13 +69,63 @@ def check_coding(wanted: Wanted, store: str, info: CameraInfo, references: Refer
         )
     shape = BlockShape(info.bands, info.samples, dtype)
     try:
-        coding_for(wanted, shape, Noise(1.0) if wanted.noise else None, Masks())
+        _ = BlockCodings(shape, wanted, Noise(1.0) if wanted.noise else None).coding
     except ConfigError as error:
         raise ConfigError(f'[pipeline] store = "{store}": {error}') from None
 
 
-def code_capture(file: Path, wanted: Wanted) -> str:
-    """Code a finished capture in its place; give one sentence on what became of it.
+def capture_codings(wanted: Wanted, header: Header, references: ReferenceSet) -> BlockCodings:
+    """Give how the blocks of a capture will be coded, as far as is known when it is armed.
+
+    The finished file says it for good, and nearly always the same: what was coded otherwise
+    meanwhile is coded anew.
+
+    Parameters
+    ----------
+    wanted : Wanted
+    header : Header
+        Of the raw cube.
+    references : ReferenceSet
+        Tell the noise, where that is wanted.
+
+    Raises
+    ------
+    SwathError
+        When they cannot be coded so.
+    """
+    shape = BlockShape(header.bands, header.samples, header.dtype.newbyteorder("="))
+    noise = None
+    if wanted.noise:
+        found = {}
+        for reference in (references.white, references.black):
+            if reference is not None:
+                found[reference.kind] = np.ascontiguousarray(reference.mean, np.float32)
+                if reference.std is not None:
+                    found[f"{reference.kind}_std"] = np.ascontiguousarray(reference.std, np.float32)
+        noise = noise_of(header, found, "[pipeline.pca]")
+    return settle_codings(header, shape, wanted, noise)
+
+
+def code_capture(
+    file: Path, wanted: Wanted, spool: Spool | None = None, trouble: str = ""
+) -> tuple[str, int]:
+    """Code a finished capture in its place.
+
+    Parameters
+    ----------
+    file : Path
+    wanted : Wanted
+    spool : Spool, optional
+        Blocks that were coded while the scan ran.
+    trouble : str
+        Why that ended before the scan did; empty where it did not.
+
+    Returns
+    -------
+    sentence : str
+        What became of it.
+    lines : int
+        Whose blocks were coded while the scan ran.
 
     Raises
     ------
@@ -79,16 +133,25 @@ def code_capture(file: Path, wanted: Wanted) -> str:
         When it cannot be; the raw file is as it was.
     """
     try:
-        made = compress(file, None, wanted)
+        made = compress(file, None, wanted, spool=spool)
     except SwathError as error:
         raise type(error)(f"{file} is whole, with raw lines, and was not coded: {error}") from None
-    return _sentence(made)
+    return _sentence(made, trouble), made.ahead
 
 
-def _sentence(made: Compressed) -> str:
+def _sentence(made: Compressed, trouble: str) -> str:
     error = made.stats.max_error
     exact = "lossless" if error == 0 else f"max error {error} count{'s' if error > 1 else ''}"
-    return (
-        f"{made.lines:,} lines were spooled raw and coded when the scan had ended: {made.coding}, "
-        f"{made.ratio:.2f} : 1, {exact}"
-    )
+    rest = made.lines - made.ahead
+    if rest == 0:
+        when = f"{made.lines:,} lines were coded while the scan ran"
+    elif made.ahead == 0:
+        when = f"{rest:,} lines were spooled raw and coded when the scan had ended"
+    else:
+        when = (
+            f"{made.ahead:,} lines were coded while the scan ran, {rest:,} were spooled raw and "
+            "coded when it had ended"
+        )
+    if trouble:
+        when += f" ({trouble})"
+    return f"{when}: {made.coding}, {made.ratio:.2f} : 1, {exact}"

@@ -124,8 +124,8 @@ class Finished(_Event, frozen=True, tag="finished"):
     ``file``: where it is. ``lines`` in the file, ``lost`` of the scene; ``samples``, ``bands``;
     ``bytes`` of the file; ``entries``: names of what is in it; ``thumbnail``: the name of the one
     that is a picture, empty where there is none. ``wavelength_nm``: first and last.
-    ``references``: names of those in the file. ``coded``: one sentence on how it was coded when the
-    scan had ended, empty where it was not.
+    ``references``: names of those in the file. ``coded``: one sentence on how and when it was
+    coded, empty where it was not.
     """
 
     file: str

@@ -8,7 +8,10 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import shutil
+import subprocess
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +55,22 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     seed = int(given) if given else zlib.crc32(request.node.nodeid.encode())
     print(f"seed of rng: {seed} (SWATH_TEST_SEED={seed} repeats it)")
     return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 6 MiB."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("mounting a small file system needs root")
+    place = tmp_path / "small"
+    place.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", place],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"mounting is not allowed: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)

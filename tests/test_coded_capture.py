@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from rigs import SIMULATED, capture, replay_rig, write_rig
 
-import pipeline.container.compress as compressing
+import pipeline.container.coding_job as coding_job
 import swath
 from pipeline.cli.display import summary
 from pipeline.config import PcaConfig
 from pipeline.container.coded_header import stated_error
+from pipeline.container.compress import compress
 from pipeline.container.envi import write_envi
 from pipeline.container.validate import validate
 from pipeline.errors import ConfigError
@@ -94,7 +95,7 @@ def test_a_disk_that_fills_up_while_coding_leaves_the_raw_file(
     def full(fd: int, data: object, offset: int) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(compressing, "write_at", full)
+    monkeypatch.setattr(coding_job, "write_at", full)
     events: list[Event] = []
     path = write_rig(tmp_path)
     keys = ["pipeline.store=pca", "pipeline.pca.lossless=true"]
@@ -160,7 +161,7 @@ def test_scores_remain_what_pca_is_without_an_aim() -> None:
 def test_lines_are_corrected_by_the_columns_they_watch_when_they_are_coded(tmp_path: Path) -> None:
     watched = ["references.panel_strip=[1,6]", "references.dark_columns=[43,48]"]
     raw = capture(write_rig(tmp_path), *watched, lines=40)
-    compressing.compress(raw.file, tmp_path / "coded.hsi")
+    compress(raw.file, tmp_path / "coded.hsi")
     with swath.open(raw.file) as plain, swath.open(tmp_path / "coded.hsi") as coded:
         assert coded.header.coded
         assert np.array_equal(coded.read(), plain.read(), equal_nan=True)

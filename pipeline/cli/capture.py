@@ -120,5 +120,5 @@ def left_behind(display: CaptureDisplay) -> str:
 def as_object(result: CaptureResult) -> dict[str, Any]:
     """Give what ``--json`` ends with."""
     names = ["file", "lines", "lost", "seconds", "bytes", "lines_per_second", "backend", "warnings"]
-    names.append("coded")
+    names += ["coded", "coded_in_scan"]
     return {name: getattr(result, name) for name in names}

@@ -22,7 +22,9 @@ def compress(
     ] = False,
     ratio: Annotated[
         float | None,
-        typer.Option("--ratio", metavar="R", help="Bytes of pixels for one of the new file."),
+        typer.Option(
+            "--ratio", metavar="R", help="Bytes of pixels for each of the coded cube, all told."
+        ),
     ] = None,
     noise: Annotated[
         bool,

@@ -124,6 +124,8 @@ class BlockStats:
         Spectra that the block's basis or predictor was learned from.
     components : int
         Components kept; 0 where there are none.
+    steps : tuple of float, or None
+        Least and largest step of scores, counts; None where there are no scores.
     """
 
     values: int
@@ -133,9 +135,11 @@ class BlockStats:
     spectra: int = 0
     pixels: int = 0
     components: int = 0
+    steps: tuple[float, float] | None = None
 
     def __add__(self, other: BlockStats) -> BlockStats:
-        """Put two blocks together; of components the larger number."""
+        """Put two blocks together; of components the larger number, of steps the wider range."""
+        steps = [*(self.steps or ()), *(other.steps or ())]
         return BlockStats(
             self.values + other.values,
             max(self.max_error, other.max_error),
@@ -144,6 +148,7 @@ class BlockStats:
             self.spectra + other.spectra,
             self.pixels + other.pixels,
             max(self.components, other.components),
+            (min(steps), max(steps)) if steps else None,
         )
 
     @property

@@ -10,7 +10,7 @@ Knows blocks, sections and the entropy coder.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import imagecodecs
@@ -119,7 +119,11 @@ class PcaCoding:
         if found.residual is not None:
             parts.append(self._rows(found.residual))
         data = b"".join(parts)
-        return Encoded(data, self._stats(pixels, matrix, found, fit.learned, len(model.basis)))
+        stats = self._stats(pixels, matrix, found, fit.learned, len(model.basis))
+        if len(model.basis):
+            step = model.step / (1 << STEP_BITS)
+            stats = replace(stats, steps=(step, step))
+        return Encoded(data, stats)
 
     def _stats(
         self, pixels: Pixels, matrix: Matrix, found: Checked, learned: int, components: int

@@ -77,9 +77,13 @@ def unpack_record(head: bytes, offset: int) -> Block | None:
 
 def encode_index(blocks: Iterable[Block]) -> bytes:
     """Write the table as CSV: one row a block, checksums as eight hexadecimal digits."""
-    return INDEX_HEADER + b"".join(
-        b"%d,%d,%d,%d,%08x\n" % (b.first_line, b.lines, b.offset, b.size, b.crc) for b in blocks
-    )
+    return INDEX_HEADER + b"".join(map(encode_row, blocks))
+
+
+def encode_row(block: Block) -> bytes:
+    """Write one row of the table."""
+    values = block.first_line, block.lines, block.offset, block.size, block.crc
+    return b"%d,%d,%d,%d,%08x\n" % values
 
 
 def decode_index(data: bytes) -> list[Block]:

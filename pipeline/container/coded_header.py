@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.coding.interface import BlockStats, Coding, Masks
 from pipeline.container.header import Header
 from pipeline.container.header_text import CODED
+from pipeline.container.partial import stream_json
 from pipeline.container.scaling import ignore_value
 from pipeline.errors import ContainerError
 from pipeline.layout import ENVI_TYPES, envi_code
@@ -23,6 +24,13 @@ BLOCK_LINES: Final = "coded block lines"
 ERRORS: Final = ("max error", "rmse", "mean spectral angle")
 #: Those fields; they are kept when the cube is decoded.
 ERROR_FIELDS: Final = tuple(f"{kind} {name}" for kind in ("pca", "coded") for name in ERRORS)
+#: Fields that a capture sets, or sets anew, when it ends.
+_OF_THE_END: Final = (
+    *("lines", "acquisition time", "start time", "stop time", "lines lost", "gaps", "errors"),
+    *("pca pixels", "pca step", "pca steps"),
+)
+#: For those, the error fields, four entries of a ZIP file and a page of padding, bytes.
+_ROOM: Final = 6 << 10
 
 
 def decoded_type(header: Header) -> np.dtype[Any]:
@@ -93,15 +101,39 @@ def coded_header(plain: Header, coding: Coding) -> Header:
     return header
 
 
-def error_fields(source: Header, coding: Coding, stats: BlockStats) -> dict[str, int | float]:
-    """Give what is known at the end; an earlier error, to which none was added, stands."""
+def final_fields(source: Header, coding: Coding, stats: BlockStats) -> dict[str, Any]:
+    """Give what is known at the end; an earlier error, to which none was added, stands.
+
+    For PCA that is the step too (counts), or least and largest where blocks have steps of their
+    own.
+    """
     kind = "pca" if coding.file_type == "PCA" else "coded"
-    known: dict[str, int | float] = {"pca pixels": stats.pixels} if kind == "pca" else {}
+    known: dict[str, Any] = {}
+    if kind == "pca":
+        known["pca pixels"] = stats.pixels
+        if stats.steps is not None:
+            least, largest = stats.steps
+            step = {"pca step": least} if least == largest else {"pca steps": [least, largest]}
+            known |= step
     if not stated_error(source):
         rmse, angle = (float(f"{value:.6g}") for value in (stats.rmse, stats.mean_angle))
         values = (stats.max_error, rmse, angle)
         known |= {f"{kind} {name}": value for name, value in zip(ERRORS, values, strict=True)}
     return known
+
+
+def beside_bytes(plain: Header, coding: Coding) -> int:
+    """Give bytes that suffice for what a file has for a coded cube beside blocks and their rows.
+
+    The header twice (``data.hdr``, ``Metadata/stream.json``), the structures of the ZIP file, and
+    the padding before ``data.envi``. The same before a capture and after it: what only its end
+    knows is given room and not looked at.
+    """
+    header = coded_header(plain, coding)
+    for name in (*_OF_THE_END, *ERROR_FIELDS):
+        header.remove(name)
+    header.set("lines", 0)
+    return len(header.encode()) + len(stream_json(header, {})) + _ROOM
 
 
 def masks_of(header: Header, dtype: np.dtype[Any]) -> Masks:

@@ -124,6 +124,7 @@ _TABLE: Final[tuple[tuple[str, Kind, str, str], ...]] = (
     ("pca bands", "int", "swath", ""),
     ("pca block lines", "int", "swath", ""),
     ("pca step", "float", "swath", ""),
+    ("pca steps", "floats", "swath", "DN: least and largest of all blocks"),
     ("pca data type", "int", "swath", ""),
     ("pca wavelength", "floats", "swath", "wavelength units of the cube: nm"),
     ("pca fwhm", "floats", "swath", "nm"),

@@ -30,6 +30,8 @@ import numpy as np
 from pipeline.container.sink_io import GrownFile, crc32, read_at
 from pipeline.layout import LEDGER_DTYPE, LedgerRows
 
+#: Its name in the folder beside a partial file.
+JOURNAL: Final = "journal"
 MAGIC: Final = b"SWJ1"
 HEAD: Final = struct.Struct("<4s2BHIqII")
 _CHECK: Final = struct.Struct("<I")
@@ -121,6 +123,32 @@ def read_journal(path: Path) -> Iterator[JournalRecord]:
         yield from _records(fd, os.fstat(fd).st_size)
     finally:
         os.close(fd)
+
+
+class JournalTail:
+    """Reads the journal of a capture that goes on.
+
+    Raises
+    ------
+    OSError
+        When there is none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._at = 0
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+    def take(self) -> list[JournalRecord]:
+        """Give the records that are whole by now and were not given before."""
+        found = []
+        while (record := _record(self._fd, self._at, os.fstat(self._fd).st_size)) is not None:
+            found.append(record)
+            self._at += HEAD.size + len(record.payload) + _CHECK.size
+        return found
 
 
 def _records(fd: int, size: int) -> Iterator[JournalRecord]:

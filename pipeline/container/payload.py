@@ -46,6 +46,8 @@ class Payload:
     start : int
         First byte of the first line.
     line_bytes : int
+    kept : int
+        Bytes of the last lines that stay in the page cache, for who reads them soon.
 
     Attributes
     ----------
@@ -53,9 +55,9 @@ class Payload:
         Kept lines, and the CRC-32 of their bytes.
     """
 
-    def __init__(self, fd: int, start: int, line_bytes: int) -> None:
+    def __init__(self, fd: int, start: int, line_bytes: int, kept: int = 0) -> None:
         self._fd = fd
-        self._behind = WriteBehind(fd, start)
+        self._behind = WriteBehind(fd, start, kept)
         self.start = start
         self.line_bytes = line_bytes
         self.lines = 0

@@ -25,6 +25,7 @@ from pipeline.container.partial import PARTIAL, beside_of, partial_of
 from pipeline.container.repack import undo_append
 from pipeline.container.salvage import Salvage, salvage
 from pipeline.container.sink_io import lock_file, storage_error
+from pipeline.container.spool import SPOOL
 from pipeline.container.zip_writer import ZipWriter
 from pipeline.container.zipfile_layout import scan
 from pipeline.errors import ContainerError
@@ -124,8 +125,8 @@ def _recover(
     had_beside = beside.exists()
     scratch = beside / "recovery"
     shutil.rmtree(scratch, ignore_errors=True)
-    for name in ("reserve", "reserve.header", "ledger.rows", "ledger.index"):
-        (beside / name).unlink(missing_ok=True)  # kept room, and what the journal has too
+    for name in ("reserve", "reserve.header", "ledger.rows", "ledger.index", SPOOL):
+        (beside / name).unlink(missing_ok=True)  # kept room, and what journal and lines have too
     scratch.mkdir(parents=True)
     try:
         ledger = LedgerStore(scratch)

@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.container import zip_records as zr
 from pipeline.container.header import Header
-from pipeline.container.journal import JournalRecord, Kind, read_journal
+from pipeline.container.journal import JOURNAL, JournalRecord, Kind, read_journal
 from pipeline.container.ledger_store import LedgerStore
 from pipeline.container.partial import NOTE, StreamNote, read_note
 from pipeline.container.sink_io import COPY_BYTES, chunks_of, crc32, read_at
@@ -89,7 +89,7 @@ def salvage(fd: int, partial: Path, beside: Path, ledger: LedgerStore) -> Salvag
     records, start = _leading(fd, partial)
     note, warnings = _note(fd, partial, beside, records)
     found = Salvage(note, records, start, warnings=warnings)
-    journal = beside / "journal"
+    journal = beside / JOURNAL
     proof = _Proof(fd, found, ledger)
     if journal.exists():
         proof.learn(read_journal(journal), beside)

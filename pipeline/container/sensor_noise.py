@@ -5,42 +5,66 @@ Knows the reader and NumPy.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.coding.interface import Noise
+from pipeline.container.header import Header
 from pipeline.container.reader import Container
 from pipeline.errors import ReferenceMismatchError
 
 
 def sensor_noise(source: Container) -> Noise:
-    """Give the noise of a raw capture as a function of its counts.
-
-    The dark variance is that of the lines of the black reference (``Reference/black_std.envi``).
-    Where the white has its deviation too, shot noise is the slope of the photon transfer curve
-    between both: (white_std² − black_std²) / (white − black), over all pixels that are not
-    saturated (Janesick, Photon Transfer, SPIE 2007).
+    """Give the noise of a raw capture as a function of its counts; see :func:`noise_of`.
 
     Raises
     ------
     ReferenceMismatchError
         When the file does not hold raw counts, or there is no deviation of its black.
     """
-    header, found = source.header, source.references
+    references = {name: reference.array for name, reference in source.references.items()}
+    return noise_of(source.header, references, str(source.path))
+
+
+def noise_of(header: Header, found: Mapping[str, NDArray[np.float32]], where: str) -> Noise:
+    """Give the noise of raw counts as a function of them.
+
+    The dark variance is that of the lines of the black reference (``Reference/black_std.envi``).
+    Where the white has its deviation too, shot noise is the slope of the photon transfer curve
+    between both: (white_std² − black_std²) / (white − black), over all pixels that are not
+    saturated (Janesick, Photon Transfer, SPIE 2007).
+
+    Parameters
+    ----------
+    header : Header
+        Of the counts.
+    found : mapping of str to ndarray of float32, (bands, samples)
+        References by name: ``white``, ``black``, ``white_std``, ``black_std``.
+    where : str
+        What messages call them.
+
+    Raises
+    ------
+    ReferenceMismatchError
+        When these are no raw counts, or there is no deviation of their black.
+    """
     if "reflectance scale factor" in header:
         raise ReferenceMismatchError(
-            f"{source.path}: noise: found reflectance, allowed are raw counts; give an error"
+            f"{where}: noise: found reflectance, allowed are raw counts; give an error"
         )
     if "black_std" not in found:
         raise ReferenceMismatchError(
-            f"{source.path}: noise: found no Reference/black_std.envi, which tells the sensor's "
+            f"{where}: noise: found no Reference/black_std.envi, which tells the sensor's "
             "noise; give an error instead"
         )
-    dark = np.square(found["black_std"].array, dtype=np.float64)
+    dark = np.square(found["black_std"], dtype=np.float64)
     variance = float(np.nanmean(dark))
     if not {"white", "white_std", "black"} <= {*found}:
         return Noise(variance)
-    white, black = (np.asarray(found[name].array, np.float64) for name in ("white", "black"))
-    light = np.square(found["white_std"].array, dtype=np.float64)
+    white, black = (np.asarray(found[name], np.float64) for name in ("white", "black"))
+    light = np.square(found["white_std"], dtype=np.float64)
     ceiling = header.number("saturation level") or np.inf
     with np.errstate(invalid="ignore"):
         good = (white > black) & (white < 0.95 * ceiling) & np.isfinite(light - dark)

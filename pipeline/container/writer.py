@@ -13,7 +13,7 @@ import itertools
 import os
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from pipeline.container.finishing import (
 )
 from pipeline.container.growing import GrowingFiles, GrownRows
 from pipeline.container.header import Header
-from pipeline.container.journal import Journal, Kind
+from pipeline.container.journal import JOURNAL, Journal, Kind
 from pipeline.container.ledger_store import LedgerStore, refused_row
 from pipeline.container.partial import beside_of, claim, partial_of, stream_json
 from pipeline.container.payload import Payload, Put
@@ -65,9 +65,14 @@ class ContainerWriter:
         What was written is on the disk after at most this time (s).
     growing : mapping of entry (without ending) to GrownEnvi
         ENVI entries that grow by :meth:`append`; recovery can rebuild them too.
+    followed : int
+        Bytes of the last lines that stay in the page cache, for who follows the file.
 
     Attributes
     ----------
+    give_room : callable
+        Called when the disk is full, by any thread that writes; what could not be written is
+        tried once more where it says that there is more room now.
     lost : int
         Lines that the ledger calls lost.
     synced_lines : int
@@ -94,6 +99,7 @@ class ContainerWriter:
         expected_lines: int | None = None,
         sync_seconds: float = 1.0,
         growing: Mapping[str, GrownEnvi] | None = None,
+        followed: int = 0,
     ) -> None:
         if header.interleave != "bil":
             raise ConfigError(f"interleave: found {header.interleave}, allowed is bil")
@@ -101,6 +107,8 @@ class ContainerWriter:
         self._provisional.set("lines", 0)
         self._line_bytes = GrownEnvi("", header).row_bytes
         self._growing = dict(growing or {})
+        self._followed = followed
+        self.give_room: Callable[[], bool] = lambda: False
         self.lost = 0
         self.synced_lines = 0
         self._changes = self._synced_changes = 0  # journal records, of the syncs apart
@@ -130,7 +138,7 @@ class ContainerWriter:
     def _open(self, first: dict[str, _Bytes]) -> None:
         lock_file(self._fd)  # keeps recovery away while this process lives
         self._beside.mkdir()
-        self._journal = Journal(self._beside / "journal")
+        self._journal = Journal(self.journal)
         self._ledger = LedgerStore(self._beside)
         self._reserve = Reserve(self._beside, len(self._provisional.encode()) + 100 * len(first))
         registered = [spec.grown for spec in self._growing.values()]
@@ -144,7 +152,8 @@ class ContainerWriter:
         self._zip.add("Metadata/stream.json", about)
         for name, data in first.items():
             self._zip.add(name, data)
-        self._payload = Payload(self._fd, self._zip.begin("data.envi"), self._line_bytes)
+        start = self._zip.begin("data.envi")
+        self._payload = Payload(self._fd, start, self._line_bytes, self._followed)
         os.fsync(self._fd)
         sync_folder(self._beside)
         sync_folder(self._beside.parent)
@@ -160,6 +169,21 @@ class ContainerWriter:
     def lines(self) -> int:
         """Stored lines, filled ones included."""
         return self._payload.lines
+
+    @property
+    def beside(self) -> Path:
+        """The folder of what grows beside the partial file."""
+        return self._beside
+
+    @property
+    def journal(self) -> Path:
+        """The journal, for who follows the file."""
+        return self._beside / JOURNAL
+
+    @property
+    def payload_start(self) -> int:
+        """First byte of the first line in the partial file."""
+        return self._payload.start
 
     def write(self, pixels: NDArray[Any] | Sequence[NDArray[Any]], rows: LedgerRows) -> None:
         """Store a block; it counts as written (not yet as synced) when this returns.
@@ -192,13 +216,12 @@ class ContainerWriter:
             self._give_up(own, self._failed)
         own["line"][stored] = np.arange(self.lines, self.lines + count)
         try:
-            with self._lock:
-                self._journal.make_room(own.nbytes + LEDGER_DTYPE.itemsize)
-                self._ledger.make_room(len(own) + 1)
-                self._grown.keep_room(self._ledger_bytes(len(own) + 1))
+            self._with_room(lambda: self._room_for(own))
         except StorageError as error:
             self._give_up(own, error)
         put = self._payload.put(views, count)
+        if put.error is not None and self.give_room():
+            put = self._payload.put(views, count)
         stays = np.ones(len(own), bool)
         if put.error is not None:
             behind = np.flatnonzero(own["line"] == self.lines + put.lines)
@@ -210,6 +233,22 @@ class ContainerWriter:
             self._give_up(own, error)
         if put.error is not None:
             self._give_up(own[~stays], storage_error(self.partial, put.error))
+
+    def _room_for(self, rows: LedgerRows) -> None:
+        """See to it that all fits which a block needs beside its pixels; raises StorageError."""
+        with self._lock:
+            self._journal.make_room(rows.nbytes + LEDGER_DTYPE.itemsize)
+            self._ledger.make_room(len(rows) + 1)
+            self._grown.keep_room(self._ledger_bytes(len(rows) + 1))
+
+    def _with_room(self, action: Callable[[], None]) -> None:
+        """Do what the disk may refuse, and once more when room was given back for it."""
+        try:
+            action()
+        except (StorageError, OSError):
+            if not self.give_room():
+                raise
+            action()
 
     def _enter(self, rows: LedgerRows, put: Put) -> None:
         """Put a block that is in the file into journal and ledger."""
@@ -243,7 +282,7 @@ class ContainerWriter:
         """
         with self._lock:
             try:
-                self._grown.append(name, data, self._ledger_bytes(1))
+                self._with_room(lambda: self._grown.append(name, data, self._ledger_bytes(1)))
             except OSError as error:
                 raise storage_error(self._beside, error) from error
             self._changes += 1
@@ -270,7 +309,7 @@ class ContainerWriter:
         own["line"] = np.arange(first_line, first_line + len(own))
         own["count"] = 1
         with self._lock:
-            self._journal.make_room(own.nbytes)
+            self._with_room(lambda: self._journal.make_room(own.nbytes))
             self._journal.add(Kind.ROWS, first_line, len(own), payload=own.tobytes())
             self._ledger.amend(first_line, own)
             self._changes += 1

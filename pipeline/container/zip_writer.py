@@ -55,6 +55,18 @@ class ZipWriter:
     def __contains__(self, name: object) -> bool:
         return any(record.name == name for record in self.records)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the entries so far."""
+        return [record.name for record in self.records]
+
+    def bytes_of(self, name: str) -> int:
+        """Give what an entry of :meth:`add` takes, with its local header and in the directory."""
+        record = next(record for record in self.records if record.name == name)
+        wide = record.size >= zr.LIMIT32
+        heads = len(zr.pack_local(record, zip64=wide)) + len(zr.pack_central(record))
+        return heads + record.size
+
     def add(self, name: str, data: bytes) -> None:
         """Append a whole entry.
 

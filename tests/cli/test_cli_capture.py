@@ -23,7 +23,7 @@ from pipeline.events import Armed
 
 SWATH = [sys.executable, "-m", "pipeline.cli"]
 KEYS = ["file", "lines", "lost", "seconds", "bytes", "lines_per_second", "backend", "warnings"]
-KEYS.append("coded")
+KEYS += ["coded", "coded_in_scan"]
 
 
 def test_a_capture_in_a_pipe_says_only_what_came_of_it(

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_containers import make_hsi
 
-import pipeline.container.compress as compressing
+import pipeline.container.coding_job as coding_job
 import pipeline.container.decompress as decompressing
 from pipeline.coding.choose import NAMES
 from pipeline.container.block_records import (
@@ -260,7 +260,7 @@ def test_a_full_disk_leaves_nothing_and_the_source_as_it_was(
 ):
     source = _copy(files[1] if back else files[0], tmp_path)
     before = source.read_bytes()
-    module = decompressing if back else compressing
+    module = decompressing if back else coding_job
     whole, calls = module.write_at, []
 
     def full(fd, data, offset):

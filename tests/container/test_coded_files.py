@@ -349,6 +349,36 @@ def test_the_noise_of_the_references_sets_the_error(tmp_path, rng):
     assert made.ratio > code(source, tmp_path / "c.hsi").ratio
 
 
+def test_the_header_says_the_step_of_the_scores_or_the_range_of_steps(tmp_path, rng):
+    lines = np.arange(BLOCK_LINES * 2)[:, None, None] * rng.integers(5, 40, (1, 60, 20))
+    smooth = (900 + lines + rng.integers(0, 9, lines.shape)).astype("u2")
+    flat = np.full_like(smooth, 700)
+    source = make_hsi(tmp_path / "a.hsi", smooth, {"wavelength units": "Index"})
+    for name, wanted, steps in (
+        ("same", {"max_error": 2}, [7.5]),  # 1.5 intervals of 5 counts, in sixteenths
+        ("range", {"ratio": 4.0}, None),
+        ("none", {"coding": "predicted", "max_error": 2}, []),
+    ):
+        made = code(source, tmp_path / f"{name}.hsi", **{"coding": "packed", **wanted})
+        with Container(made.path) as cube:
+            fields = cube.header
+            assert cube.warnings == []
+        found = [fields["pca step"]] if "pca step" in fields else fields.get("pca steps", [])
+        if steps is None:
+            least, largest = found
+            assert 0 < least < largest
+            assert least == made.stats.steps[0]
+        else:
+            assert found == steps
+        decompress(made.path, tmp_path / f"plain-{name}.hsi")
+        with Container(tmp_path / f"plain-{name}.hsi") as cube:
+            assert not any(field.startswith("pca step") for field in cube.header)
+    source = make_hsi(tmp_path / "b.hsi", flat, {"wavelength units": "Index"})
+    made = code(source, tmp_path / "flat.hsi", coding="packed", max_error=2)
+    with Container(made.path) as cube:
+        assert "pca step" not in cube.header  # no scores
+
+
 def test_a_run_that_was_cut_short_leaves_no_obstacle(tmp_path, rng):
     plain, _, _ = coded_capture(tmp_path, rng)
     (tmp_path / "b.hsi.compressing").write_bytes(b"left")
@@ -375,8 +405,8 @@ def test_packed_pixels_take_twelve_bits_and_lost_lines_are_zero(tmp_path, rng):
     source = writer.finish(header())
     made = code(source, tmp_path / "b.hsi", coding="packints")
     assert "1 lines that were lost hold 0" in made.warnings[-1]
-    assert made.coded_bytes == pixels.size * 12 // 8 + 2 * 32
     with Container(made.path) as coded:
+        assert coded.coded.size == pixels.size * 12 // 8 + 2 * 32
         got = coded.read(procedures=False).transpose(0, 2, 1)
     assert got.dtype == np.uint16
     assert (got[7] == 0).all()

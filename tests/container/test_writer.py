@@ -359,22 +359,6 @@ def test_refused_lines_stand_in_the_ledger_whichever_file_beside_was_refused(
     assert [f.entry for f in validate(file)] == ["thumbnail.jpg"]
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 6 MiB."""
-    if not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("mounting a small file system needs root")
-    place = tmp_path / "small"
-    place.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", place], capture_output=True, text=True
-    )
-    if done.returncode:
-        pytest.skip(f"mounting is not allowed: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
-
-
 def test_a_full_disk_ends_with_a_whole_file(small_disk, rng):
     """Everything that belongs behind the payload still fits: its room was kept."""
     big = {"samples": 256, "bands": 16}
