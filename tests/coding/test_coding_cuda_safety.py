@@ -16,8 +16,8 @@ from pipeline.compute.cuda_device import source
 HERE = Path(__file__).parent
 SHIM = HERE.parent / "compute" / "host_shim"
 sys.path[:0] = [str(SHIM.parent), str(SHIM)]
-import cupy_on_host
-from test_compute_nvrtc import Nvrtc, check, nvrtc
+import cupy_on_host  # noqa: E402
+from test_compute_nvrtc import Nvrtc, check, nvrtc  # noqa: E402
 
 __all__ = ["nvrtc"]  # a fixture
 
