@@ -14,7 +14,7 @@ import weakref
 from collections import OrderedDict
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,9 @@ from pipeline.container.header import Header
 from pipeline.container.sink_io import crc32, read_at
 from pipeline.container.zipfile_layout import Archive
 from pipeline.errors import ConfigError, ContainerError
+
+if TYPE_CHECKING:
+    from pipeline.coding.backend import Wish
 
 #: Blocks of a cube at most: what a table of them has to find memory for.
 MOST_BLOCKS: Final = 1 << 21
@@ -90,6 +93,12 @@ class CodedPayload:
         self.blocks = self._from_table(index) or self._from_records()
         self._lock = threading.Lock()
         self._kept: OrderedDict[int, Future[Array]] = OrderedDict()
+
+    def decode_on(self, backend: Wish) -> None:
+        """Decode from now on with what is asked for; raises as ``coding_on``."""
+        from pipeline.coding.backend import coding_on  # with imagecodecs: not for plain files
+
+        self.coding = coding_on(self.coding, backend)
 
     def lines_of(self, number: int) -> tuple[int, int]:
         """Give the first line of a block, and the first behind it."""
