@@ -5,7 +5,7 @@ The one place that knows both; CuPy and CUDA are imported only when they are wan
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from pipeline.coding.interface import Coding
 from pipeline.coding.pca import PcaCoding
@@ -14,12 +14,23 @@ from pipeline.coding.smallest import SmallestCoding
 from pipeline.errors import ConfigError, DeviceError
 
 Wish = Literal["auto", "cpu", "cuda"]
+#: Codings that a GPU decodes, and those of which it codes blocks.
+READ: Final = ("packed", "deflate", "predicted", "smallest")
+WRITTEN: Final = ("packed", "smallest")
 
 
-def coding_on(coding: Coding, wish: Wish) -> Coding:
+def coding_on(coding: Coding, wish: Wish, *, writing: bool = False) -> Coding:
     """Give a coding that works on what is asked for, with ``auto`` the GPU where there is one.
 
-    Blocks decode to the same bytes on either; other codings than this format's own stay on the CPU.
+    Blocks decode to the same pixels on either. Written blocks may differ in their bytes; their
+    error is measured either way.
+
+    Parameters
+    ----------
+    coding : Coding
+    wish : {"auto", "cpu", "cuda"}
+    writing : bool
+        Whether blocks are to be coded: of ``packed`` and ``smallest`` a GPU does that, too.
 
     Raises
     ------
@@ -30,13 +41,18 @@ def coding_on(coding: Coding, wish: Wish) -> Coding:
     """
     if wish == "cpu":
         return coding
-    if not isinstance(coding, PcaCoding | PredictedCoding | SmallestCoding):
+    able = isinstance(coding, PcaCoding | PredictedCoding | SmallestCoding)
+    if writing:
+        able = able and coding.name in WRITTEN
+    if not able:
         if wish == "auto":
             return coding
+        allowed = " and ".join(WRITTEN) if writing else ", ".join(READ)
         raise ConfigError(
-            f"backend: found cuda for {coding.name}, allowed are packed, deflate, predicted and "
-            "smallest"
+            f"backend: found cuda for {'coding' if writing else 'decoding'} {coding.name}, "
+            f"allowed: {allowed}"
         )
+    assert isinstance(coding, PcaCoding | PredictedCoding | SmallestCoding)
     try:
         from pipeline.coding.cuda import Coder, CudaCoding
 

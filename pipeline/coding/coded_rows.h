@@ -31,13 +31,13 @@ typedef unsigned long long wide;
 
 // Rows of one stream, entropy coded or as byte planes; cuda_rows.py has the same fields.
 struct Rows {
-    const unsigned *states;         // (lanes,)
-    const unsigned short *words;    // (taken,), 16 bytes aligned
+    unsigned *states;               // (lanes,)
+    unsigned short *words;          // (words_there,), 16 bytes aligned
     const unsigned short *sizes;    // (classes, SYMBOLS): frequencies
     const int *kinds;               // (classes, 3): shift, least, count
     const byte *classes;            // (rows,)
-    const int *escaped;             // values beside the tables
-    const byte *low;                // low bits, or planes of bytes
+    int *escaped;                   // values beside the tables
+    byte *low;                      // low bits, or planes of bytes
     const wide *low_from;           // (rows,): the first low bit of a row
     unsigned *slots;                // (classes, SLOTS): frequency − 1, place, symbol
     byte *symbols;                  // (rows, n)
@@ -75,6 +75,19 @@ __device__ inline void keep_greatest(unsigned *at, unsigned value)
     }
     if (threadIdx.x % WARP == 0 && value)
         atomicMax(at, value);
+}
+
+// The sum over the threads of a block, in all of them; all of them must call it.
+template <typename T> __device__ inline T block_sum(T value)
+{
+    __shared__ T sums[MOST_THREADS];
+    __syncthreads();
+    sums[threadIdx.x] = value;
+    __syncthreads();
+    T sum = 0;
+    for (unsigned t = 0; t < blockDim.x; ++t)
+        sum += sums[t];
+    return sum;
 }
 
 __device__ inline unsigned magnitude(int value)

@@ -7,6 +7,7 @@ device and the kernels beside this file; it is imported when a GPU is asked for.
 from __future__ import annotations
 
 import queue
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ import numpy as np
 
 from pipeline.coding.cuda_blocks import read_pca, read_predicted
 from pipeline.coding.cuda_decode import Block, Decoding, most_threads
+from pipeline.coding.cuda_encode import Encoding, fitted_matrix
 from pipeline.coding.cuda_memory import Place
-from pipeline.coding.interface import BlockShape, Encoded, Pixels
+from pipeline.coding.interface import BlockShape, Encoded, Pixels, check_pixels
 from pipeline.coding.pca import PcaCoding
 from pipeline.coding.predicted import PredictedCoding
 from pipeline.coding.sections import bad
@@ -29,11 +31,16 @@ from pipeline.errors import ContainerError, DeviceError
 #: Compiled together, in this order.
 SOURCES: Final = tuple(
     Path(__file__).with_name(name)
-    for name in ("coded_rows.h", "decode_rows.cu", "decode_pixels.cu")
+    for name in (
+        *("coded_rows.h", "decode_rows.cu", "decode_pixels.cu"),
+        *("encode_rows.cu", "encode_pixels.cu"),
+    )
 )
 KERNELS: Final = (
     *("build_slots", "decode_symbols", "count_escapes", "add_escapes", "join_values"),
     *("settle", "restore", "put_masked", "add_up", "put_together"),
+    *("sum_rows", "count_values", "find_symbols", "put_escaped", "encode_symbols"),
+    *("centre", "add_products", "round_scores", "take_residual", "measure"),
 )
 #: C types of the pixels.
 PIXEL_TYPES: Final = {
@@ -42,6 +49,8 @@ PIXEL_TYPES: Final = {
     "u2": "unsigned short",
     "i2": "short",
 }
+#: cuBLAS's name of products in float32 and not in TF32.
+FLOAT32_MATH: Final = 0
 #: Blocks under way on the GPU at a time: copies of some, arithmetic of others.
 DEPTH: Final = 4
 
@@ -104,6 +113,32 @@ class Coder:
             kernels = self._kernels(shape.dtype)
             return Decoding(place, kernels, block, shape, lines, self._shape).run()
 
+    def encode(self, coding: PcaCoding | PredictedCoding, pixels: Pixels) -> Encoded:
+        """Code a block, on the CPU where there are no kernels for it.
+
+        Raises
+        ------
+        ConfigError
+            When the pixels cannot be coded so.
+        DeviceError
+            When the GPU fails.
+        """
+        if not isinstance(coding, PcaCoding) or coding.name != "packed":
+            return coding.encode(pixels)
+        pixels = check_pixels(pixels, coding.shape, coding.block_lines)
+        matrix = fitted_matrix(coding, pixels)
+        if not matrix.rows.size:
+            return coding.encode(pixels)
+        with device_errors("coding a block"), self._place() as place:
+            kernels = self._kernels(coding.shape.dtype)
+            encoding = Encoding(place, kernels, coding, pixels, matrix, self._shape)
+            blas = self.device.cupy.cuda.cublas
+            if place.handle is None:
+                place.handle = blas.create()
+                blas.setMathMode(place.handle, FLOAT32_MATH)
+                weakref.finalize(place, blas.destroy, place.handle)
+            return encoding.run(blas, place.handle)
+
     @contextmanager
     def _place(self) -> Iterator[Place]:
         """Lend a place, waiting for one."""
@@ -163,8 +198,15 @@ class CudaCoding:
         return self.coding.fields()
 
     def encode(self, pixels: Pixels) -> Encoded:
-        """Code a block; see ``Coding``."""
-        return self.coding.encode(pixels)
+        """Code a block; see ``Coding``.
+
+        PCA ``packed`` on the GPU, all else on the CPU. Sums of floating-point numbers differ, and
+        so may the bytes; the error is measured either way.
+        """
+        coding = self.coding
+        if isinstance(coding, SmallestCoding):
+            return coding.smaller(pixels, self.coder.encode)
+        return self.coder.encode(coding, pixels)
 
     def decode(self, data: bytes | memoryview, lines: int) -> Pixels:
         """Decode a block; see ``Coding``.

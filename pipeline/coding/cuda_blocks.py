@@ -136,7 +136,7 @@ def read_pca(data: memoryview, shape: BlockShape, lines: int, name: str) -> PcaB
     if components > aside.rows or (zeros > BASIS_BITS).any():
         raise bad("numbers out of their range")
     if name == "packed":
-        basis = decode_rows(take, components, aside.rows)
+        basis = decode_rows(take, components, aside.rows).astype(np.int32)
     else:
         basis = _joined(_read_rows(take, components, aside.rows, name))
     basis = basis << zeros[:, None].astype(np.int32)
@@ -160,7 +160,7 @@ def read_predicted(data: memoryview, shape: BlockShape, lines: int) -> Predicted
     bits = take.inflated("u1", aside.rows)
     if (np.abs(means.astype(np.int64)) > MOST_MEAN).any() or (bits > FINEST).any():
         raise bad("means or weights out of their range")
-    weights = decode_rows(take, previous, aside.rows)
+    weights = decode_rows(take, previous, aside.rows).astype(np.int32)
     residual = _read_rows(take, aside.rows, aside.columns, "packed")
     take.end()
     return PredictedBlock(bound, aside, means, bits, weights, residual)

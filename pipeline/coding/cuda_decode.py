@@ -6,12 +6,13 @@ Which kernels run, over what, in which order; what they compute is in ``decode_r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.coding.cuda_blocks import MOST_VALUE, CodedRows, PcaBlock, PredictedBlock
+from pipeline.coding.cuda_blocks import MOST_VALUE, Aside, CodedRows, PcaBlock, PredictedBlock
 from pipeline.coding.cuda_memory import Part, Place
 from pipeline.coding.interface import BlockShape, Pixels
 from pipeline.coding.sections import bad
@@ -85,38 +86,19 @@ class Decoding:
             When the block is damaged.
         """
         place, shape, aside = self._place, self._shape, self._block.aside
-        item, pixels = shape.dtype.itemsize, self._lines * shape.samples
+        item = shape.dtype.itemsize
         streams = [Stream(place, coded, self._threads.threads) for coded in self._coded]
         found = place.room(16 * max(len(streams), 1))
         parts = self._matrix_parts()
         matrix = place.room(aside.rows * aside.columns * item)
-        steps = place.send(aside.steps)
-        source, values = place.send(aside.source), place.send(aside.values)
-        places = place.send(aside.places)
-        column = None if aside.column is None else place.send(aside.column)
+        together = queue_together(place, aside)
         out = place.room(self._lines * shape.line_bytes())
         place.begin()
         place.zero(found)
         self._streams(streams, found)
         if aside.rows * aside.columns:
             self._fit(streams, parts, matrix)
-        if len(aside.places):
-            self._launch(
-                "put_masked", len(aside.places), *map(place.at, (matrix, places, values)),
-                np.uint32(len(aside.places)),
-            )  # fmt: skip
-        threads = self._threads.threads
-        if aside.rows < shape.bands:
-            self._launch(
-                "add_up", (shape.bands - aside.rows) * threads, place.at(steps), np.uint64(pixels)
-            )
-        self._launch(
-            "put_together", self._lines * shape.bands * threads,
-            *map(place.at, (matrix, steps, source)),
-            np.uint64(0) if column is None else place.at(column), place.at(out),
-            np.uint64(aside.columns), np.uint32(shape.bands), np.uint32(shape.samples),
-            np.uint64(pixels),
-        )  # fmt: skip
+        together(self._start, self._threads.threads, shape, self._lines, matrix, out)
         decoded, seen = place.fetch(out, found)
         self._check(seen.view(np.uint32).reshape(-1, 4))
         pixels_out = decoded.view(shape.dtype).reshape(self._lines, shape.bands, shape.samples)
@@ -199,11 +181,6 @@ class Decoding:
             if isinstance(block, PcaBlock) and coded is block.scores and not block.exact(top):
                 raise bad("numbers too large for an exact product")
 
-    def _launch(self, name: str, count: int, *arguments: Any) -> None:
-        """Queue a kernel over so many threads."""
-        threads = self._threads.threads
-        self._start(name, (-(-count // threads),), threads, *arguments)
-
     def _start(self, name: str, grid: tuple[int, ...], threads: int, *arguments: Any) -> None:
         self._kernels[name](grid, (threads,), arguments, stream=self._place.stream)
 
@@ -250,6 +227,40 @@ class Stream:
         if coded.tables is not None:
             out["class_count"] = len(coded.tables.shift)
         return out
+
+
+def queue_together(place: Place, aside: Aside) -> Callable[..., None]:
+    """Let what is apart go up; give what queues the kernels that put a block together.
+
+    That takes what starts a kernel, the threads of a block, the block's shape and lines, and the
+    parts of its decoded matrix and of the whole.
+    """
+    steps, source = place.send(aside.steps), place.send(aside.source)
+    values, places = place.send(aside.values), place.send(aside.places)
+    column = None if aside.column is None else place.send(aside.column)
+
+    def queue(
+        start: Callable[..., None],
+        threads: int,
+        shape: BlockShape,
+        lines: int,
+        matrix: Part,
+        out: Part,
+    ) -> None:
+        at, pixels = place.at, np.uint64(lines * shape.samples)
+        if count := len(aside.places):
+            parts = map(at, (matrix, places, values))
+            start("put_masked", (-(-count // threads),), threads, *parts, np.uint32(count))
+        if aside.rows < shape.bands:
+            start("add_up", (shape.bands - aside.rows,), threads, at(steps), pixels)
+        start(
+            *("put_together", (lines * shape.bands,), threads),
+            *map(at, (matrix, steps, source)),
+            *(np.uint64(0) if column is None else at(column), at(out)),
+            *(np.uint64(aside.columns), np.uint32(shape.bands), np.uint32(shape.samples), pixels),
+        )
+
+    return queue
 
 
 def most_threads(shape: Shape) -> int:

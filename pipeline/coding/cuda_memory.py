@@ -28,6 +28,10 @@ class Part:
     nbytes: int
     up: bool
 
+    def cut(self, nbytes: int, first: int = 0) -> Part:
+        """Give so many bytes of it from the first on."""
+        return Part(self.start + first, nbytes, self.up)
+
 
 class Place:
     """Memory, a stream and an event for one block at a time.
@@ -37,12 +41,20 @@ class Place:
     device : Device
     gap : int
         Bytes that are left between parts.
+
+    Attributes
+    ----------
+    stream : stream
+        What is queued for the block goes there, copies and kernels.
+    handle : int or None
+        Of cuBLAS, where one was made for the place.
     """
 
     def __init__(self, device: Device, gap: int = 0) -> None:
         self.device = device
         self.stream = device.cupy.cuda.Stream(non_blocking=True)
         self._done = device.event()
+        self.handle: int | None = None
         self._gap = gap
         self._there: Any = None
         self._staging: NDArray[np.uint8] = np.empty(0, np.uint8)
@@ -60,6 +72,19 @@ class Place:
         part = self._part(array.nbytes, up=True)
         self._arrays.append((part, array))
         return part
+
+    def later(self, nbytes: int) -> Part:
+        """Ask for memory that :meth:`put` fills after the beginning."""
+        return self._part(nbytes, up=True)
+
+    def put(self, part: Part, array: NDArray[Any]) -> None:
+        """Queue that an array goes up now; what was put there before has been used."""
+        to = self._staging[part.start : part.start + array.nbytes]
+        to.view(array.dtype)[:] = array.reshape(-1)
+        if array.nbytes:
+            self.device.copy(
+                int(self.at(part)), address(to), array.nbytes, HOST_TO_DEVICE, self.stream
+            )
 
     def room(self, nbytes: int) -> Part:
         """Ask for memory on the device."""

@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.coding.backend import Wish, coding_on
 from pipeline.coding.choose import make_coding
 from pipeline.coding.interface import (
     DTYPES,
@@ -118,6 +119,7 @@ def compress(
     wanted: Wanted | None = None,
     *,
     threads: int = 0,
+    backend: Wish = "cpu",
     progress: Progress | None = None,
 ) -> Compressed:
     """Write a cube of integers as a coded container.
@@ -131,6 +133,8 @@ def compress(
     wanted : Wanted, optional
     threads : int
         That code blocks; 0: one a processor.
+    backend : {"cpu", "cuda", "auto"}
+        What codes them; bytes may differ, but not what is promised of them.
     progress : callable, optional
         Called with lines done and lines in all.
 
@@ -138,6 +142,8 @@ def compress(
     ------
     ConfigError
         When ``out`` exists, or the cube cannot be coded as asked.
+    DeviceError
+        When there is no GPU, or it fails.
     ContainerError
         When the source is not what it says, damaged, or no cube of integers.
     StorageError
@@ -146,7 +152,7 @@ def compress(
     target = Path(path) if out is None else new_file(out)
     with Container(path) as source:
         shape = _shape(source)
-        coding = _coding(source, shape, wanted or Wanted())
+        coding = coding_on(_coding(source, shape, wanted or Wanted()), backend, writing=True)
         job = _Job(source, coding, threads or default_threads(), progress)
         candidates = None if out is None else [target]
         made = write_whole(target, _GROWING, job.write, candidates=candidates)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,33 @@ def test_a_gpu_decodes_to_the_same_file(
         assert np.array_equal(a.raw, b.raw)
 
 
+@pytest.mark.parametrize("aim", [["--lossless"], ["--ratio", "5"]])
+def test_a_gpu_codes_what_the_cpu_decodes(
+    captured: Path, tmp_path: Path, gpu: Any, aim: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    coded = tmp_path / "by-gpu.hsi"
+    command = ["compress", str(captured), str(coded), *aim, "--block-lines", "16", "--json"]
+    assert run([*command, "--backend", "cuda"]) == 0
+    assert "encode_symbols" in gpu.host.launched
+    said = json.loads(capfd.readouterr().out)
+    assert run(["compare", str(captured), str(coded), "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["max_error"] == said["max_error"]
+    assert found["rmse"] == pytest.approx(said["rmse"])
+    assert found["equal"] == (aim == ["--lossless"])
+
+
+def test_what_no_gpu_codes_is_said(
+    captured: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.hsi"
+    command = ["compress", str(captured), str(out), "--coding", "predicted", "--backend"]
+    assert run([*command, "cuda"]) == 2
+    assert "found cuda for coding predicted, allowed: packed and smallest" in capfd.readouterr().err
+    assert not out.exists()
+    assert run([*command, "auto"]) == 0
+
+
 def test_a_gpu_decodes_what_is_exported(coded: Path, tmp_path: Path, gpu: Any) -> None:
     for name, backend in (("a", "cpu"), ("b", "cuda")):
         assert run(["export", str(coded), str(tmp_path / name), "--backend", backend]) == 0
@@ -81,10 +109,10 @@ def test_what_no_gpu_decodes_is_said(
     assert run(["decompress", str(coded), str(tmp_path / "a.hsi"), "--backend", "auto"]) == 0
     capfd.readouterr()
     assert run(["decompress", str(coded), str(tmp_path / "b.hsi"), "--backend", "cuda"]) == 2
-    assert "backend: found cuda for jpegxl, allowed are packed" in capfd.readouterr().err
+    assert "backend: found cuda for decoding jpegxl, allowed: packed" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["decompress", "export"])
+@pytest.mark.parametrize("command", ["decompress", "export", "compress"])
 def test_without_a_gpu_it_is_one_sentence(
     coded: Path, tmp_path: Path, command: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

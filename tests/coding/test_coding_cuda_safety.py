@@ -93,6 +93,11 @@ for seed, kind in enumerate(KINDS):
         np.testing.assert_array_equal(
             CudaCoding(coding, coder).decode(data, 5), coding.decode(data, 5)
         )
+    for aim in ({{"max_error": seed}}, {{"ratio": 6.0}}):
+        coding = make_coding("packed", BlockShape(7, 33, cube.dtype), masks=masks, **aim)
+        coded = CudaCoding(coding, coder).encode(cube)
+        back = coding.decode(coded.data, 5).astype(int)
+        assert abs(back - cube).max() == coded.stats.max_error
 shape = BlockShape(5, 17, np.dtype("u2"))
 for seed in range(150):
     name = ("packed", "predicted")[seed % 2]

@@ -41,6 +41,14 @@ inline unsigned atomicAdd(unsigned *at, unsigned value)
 {
     return __atomic_fetch_add(at, value, __ATOMIC_SEQ_CST);
 }
+inline unsigned long long atomicAdd(unsigned long long *at, unsigned long long value)
+{
+    return __atomic_fetch_add(at, value, __ATOMIC_SEQ_CST);
+}
+inline unsigned atomicOr(unsigned *at, unsigned value)
+{
+    return __atomic_fetch_or(at, value, __ATOMIC_SEQ_CST);
+}
 inline unsigned atomicExch(unsigned *at, unsigned value)
 {
     return __atomic_exchange_n(at, value, __ATOMIC_SEQ_CST);
