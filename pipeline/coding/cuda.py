@@ -7,6 +7,7 @@ device and the kernels beside this file; it is imported when a GPU is asked for.
 from __future__ import annotations
 
 import queue
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -94,6 +95,7 @@ class Coder:
             for _ in range(depth):
                 self._places.put(self.make_place())
         self._modules: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._compiling = threading.Lock()
 
     def make_place(self) -> Place:
         """Make what one block at a time needs."""
@@ -155,9 +157,10 @@ class Coder:
 
     def _kernels(self, dtype: np.dtype[Any]) -> dict[str, Any]:
         options = compile_options(dtype, self._shape)
-        if options not in self._modules:
-            self._modules[options] = self.device.module(options, SOURCES, KERNELS)
-        return self._modules[options]
+        with self._compiling:
+            if options not in self._modules:
+                self._modules[options] = self.device.module(options, SOURCES, KERNELS)
+            return self._modules[options]
 
 
 @dataclass(frozen=True)
