@@ -8,47 +8,29 @@ place's memory and the kernels.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.coding.apart import Matrix, take_apart
 from pipeline.coding.cuda_blocks import read_aside
-from pipeline.coding.cuda_decode import MATRIX, ROWS_EACH, chunks_of, queue_together
+from pipeline.coding.cuda_decode import MATRIX, ROWS_EACH, queue_together
+from pipeline.coding.cuda_fit import Components, Model
 from pipeline.coding.cuda_memory import Place
 from pipeline.coding.cuda_rows import RowCoder
-from pipeline.coding.cuda_tables import LARGEST, STEP_BITS, Fitted, is_exact
+from pipeline.coding.cuda_tables import LARGEST, STEP_BITS, Fitted
 from pipeline.coding.interface import BlockStats, Encoded, Masks, Noise, Pixels
 from pipeline.coding.pca import PcaCoding
 from pipeline.coding.rans import encode_rows
 from pipeline.coding.sections import Sections, deflated
-from pipeline.compute.cuda_device import DEVICE_TO_DEVICE, Shape, address
+from pipeline.compute.cuda_device import Shape
 
-#: Scores go to the next whole step from this fraction of it on.
-ROUND_UP: Final = 0.6
 #: Step of the scores of a bounded block, in intervals 2 d + 1.
 FACTOR: Final = 1.5
-#: Spectra whose mean is what scores are about.
-MEAN_OF: Final = 4096
 #: Steps that are tried for a ratio; how close to its bytes a block is good enough, and aimed at.
 TRIALS: Final = 12
 CLOSE: Final = 0.95
 AIMED: Final = 0.98
-#: Columns whose products are added in float32, and products that are held at a time.
-PART: Final = 1024
-PRODUCTS: Final = 16 << 20
-#: cuBLAS's names.
-NO_TRANSPOSE, TRANSPOSE = 0, 1
-
-
-@dataclass(frozen=True)
-class Model:
-    """Basis of a block, (components, rows) in 2⁻¹⁵, and step in 1/16 counts; scores lie there."""
-
-    basis: NDArray[np.int32]
-    step: int
 
 
 class Encoding:
@@ -79,45 +61,23 @@ class Encoding:
         self._place, self._kernels, self._coding = place, kernels, coding
         self._pixels, self._matrix, self._threads = pixels, matrix, threads
         self._aside = read_aside(Sections(matrix.apart), coding.shape, len(pixels))
-        self._one = np.array([1, 0], np.float32)
-        self._projected = 0
         self._plan()
 
     def _plan(self) -> None:
         """Ask for memory, and let go up what is known."""
         place, matrix, shape = self._place, self._matrix, self._coding.shape
         rows, columns = matrix.rows.shape
-        size, item = rows * columns, shape.dtype.itemsize
-        some = matrix.rows[:, :: max(1, columns // MEAN_OF)]
-        self._means = np.rint(some.mean(axis=1)).astype(np.int32)
-        chosen = matrix.learnable()
-        self._learned = len(chosen)
-        flags = np.zeros(columns, np.uint8)
-        flags[chosen] = 1
+        self._components = Components(place, self._start, matrix, self._threads.threads)
         self._parts = {
-            "rows": place.send(matrix.rows),
+            **self._components.parts,
             "pixels": place.send(self._pixels),
-            "means": place.send(self._means),
-            "vectors": place.later(4 * rows * rows),
             "basis": place.later(4 * rows * rows),
         }
-        if len(chosen) < columns:
-            self._parts["learned"] = place.send(flags)
         if matrix.masked is not None:
             self._parts["masked"] = place.send(matrix.masked.view(np.uint8))
         self._together = queue_together(place, self._aside)
-        self._width = max(PART, -(-columns * rows * rows // PRODUCTS))
-        chunks = chunks_of(columns, self._threads.threads)
         rooms = {
-            "centred": 4 * size,
-            "exact": 4 * size,
-            "scores": 4 * size,
-            "decoded": item * size,
-            "products": 4 * rows * rows * -(-columns // self._width),
-            "scatter": 8 * rows * rows,
-            "saved": 4 * rows * chunks,
-            "hits": 4 * rows * chunks,
-            "tops": 4 * rows,
+            "decoded": shape.dtype.itemsize * rows * columns,
             "sums": 24 * len(self._pixels) * shape.samples,
             "top": 4,
             "out": self._pixels.nbytes,
@@ -127,19 +87,18 @@ class Encoding:
 
     def run(self, blas: Any, handle: int) -> Encoded:
         """Code it, with a handle of cuBLAS that nobody else uses meanwhile."""
-        self._blas, self._handle = blas, handle
         self._place.begin()
-        fit = self._fit()
+        fit = self._components.fit(blas, handle)
         aim, around = self._coding.aim, struct.calcsize("<HH") + len(self._matrix.apart)
         bound = aim.max_error
         if bound is not None:
-            model = self._model(fit, _units(FACTOR * (2 * bound + 1)))
+            model = self._components.model(fit, _units(FACTOR * (2 * bound + 1)))
             coded = self._model_bytes(model)
         elif aim.ratio is not None:
             model, coded = self._within(fit, self._pixels.nbytes / aim.ratio - around)
         else:
-            level = float(self._means.mean())
-            model = self._model(fit, _units((aim.noise or Noise(1.0)).sigma(level)))
+            level = float(self._components.means.mean())
+            model = self._components.model(fit, _units((aim.noise or Noise(1.0)).sigma(level)))
             coded = self._model_bytes(model)
         self._settle(model)
         parts = [struct.pack("<HH", bound or 0, len(model.basis)), self._matrix.apart, coded]
@@ -147,105 +106,13 @@ class Encoding:
             parts.append(self._residual(bound))
         return Encoded(b"".join(parts), self._measured(len(model.basis)))
 
-    def _fit(self) -> Fitted:
-        """Find mean, sums of products and eigenvectors."""
-        rows, columns = self._matrix.rows.shape
-        at, place = self._at, self._place
-        self._over(
-            "centre", rows * columns, at("rows"), at("means"), at("learned"), at("centred"),
-            np.uint64(columns), np.uint64(rows * columns),
-        )  # fmt: skip
-        whole, size = columns // self._width, np.uint64(rows * rows)
-        for first, width, count in (
-            (0, self._width, whole),
-            (whole * self._width, columns - whole * self._width, 1),
-        ):
-            if not width * count:
-                continue
-            x = int(at("centred")) + 4 * first
-            one = address(self._one)
-            with place.stream:  # CuPy gives cuBLAS the current stream
-                self._blas.sgemmStridedBatched(
-                    *(self._handle, TRANSPOSE, NO_TRANSPOSE, rows, rows, width, one),
-                    *(x, columns, width, x, columns, width, one + 4),
-                    *(int(at("products")), rows, rows * rows, count),
-                )
-            self._over(
-                "add_products", rows * rows, at("products"), at("scatter"), np.uint32(count), size,
-                np.uint32(first > 0),
-            )  # fmt: skip
-        (found,) = place.fetch(self._parts["scatter"])
-        scatter = found.view(np.float64).reshape(rows, rows).copy()
-        if "learned" in self._parts:  # scores are of all columns
-            self._over(
-                "centre", rows * columns, at("rows"), at("means"), np.uint64(0), at("centred"),
-                np.uint64(columns), np.uint64(rows * columns),
-            )  # fmt: skip
-        return Fitted.of(self._means, scatter, columns, self._learned)
-
-    def _model(self, fit: Fitted, step: int) -> Model:
-        """Quantise with a step; a larger one where products would not be exact."""
-        while True:
-            model, top = self._quantised(fit, step)
-            if is_exact(model.basis, top, step, self._means):
-                return model
-            step *= 2
-
-    def _quantised(self, fit: Fitted, whole: int) -> tuple[Model, int]:
-        rows, columns = self._matrix.rows.shape
-        step, place, at = whole / (1 << STEP_BITS), self._place, self._at
-        count = fit.count(step)
-        if not count:
-            return Model(np.zeros((0, rows), np.int32), whole), 0
-        self._project(fit, count)
-        threads = self._threads.threads
-        chunks = chunks_of(columns, threads)
-        place.zero(self._parts["tops"])
-        self._start(
-            "round_scores", (count * chunks,), threads, at("exact"), at("scores"),
-            np.float32(1 / step), np.float32(1 - ROUND_UP), at("saved"), at("hits"), at("tops"),
-            np.uint64(columns),
-        )  # fmt: skip
-        parts = [self._parts[n].cut(4 * count * m) for n, m in
-                 (("saved", chunks), ("hits", chunks), ("tops", 1))]  # fmt: skip
-        saved, hits, tops = place.fetch(*parts)
-        kept, basis = fit.keep(
-            step,
-            saved.view(np.float32).reshape(count, chunks).sum(axis=1, dtype=np.float64),
-            hits.view(np.uint32).reshape(count, chunks).sum(axis=1, dtype=np.int64),
-        )
-        top = int(tops.view(np.uint32)[kept].max()) if len(kept) else 0
-        for to, source in enumerate(kept.tolist()):
-            if to != source:
-                scores = int(at("scores"))
-                place.device.copy(
-                    *(scores + 4 * to * columns, scores + 4 * source * columns, 4 * columns),
-                    *(DEVICE_TO_DEVICE, place.stream),
-                )
-        return Model(basis, whole), top
-
-    def _project(self, fit: Fitted, count: int) -> None:
-        """Queue the scores of the first components, in counts."""
-        if count <= self._projected:
-            return
-        rows, columns = self._matrix.rows.shape
-        place, at, one = self._place, self._at, address(self._one)
-        place.put(self._parts["vectors"], fit.vectors[:count].astype(np.float32))
-        with place.stream:
-            self._blas.sgemmStridedBatched(
-                *(self._handle, NO_TRANSPOSE, NO_TRANSPOSE, columns, count, rows, one),
-                *(int(at("centred")), columns, 0, int(at("vectors")), rows, 0, one + 4),
-                *(int(at("exact")), columns, 0, 1),
-            )
-        self._projected = count
-
     def _model_bytes(self, model: Model) -> bytes:
         basis = model.basis
         lowest = np.bitwise_or.reduce(basis, axis=1).tolist()
         zeros = np.array([((v & -v).bit_length() - 1) if v else 0 for v in lowest], np.uint8)
         return b"".join(
             (
-                self._means.astype("<i4").tobytes(),
+                self._components.means.astype("<i4").tobytes(),
                 deflated(zeros),
                 encode_rows((basis >> zeros[:, None].astype(np.int32)).astype(np.int32)),
                 struct.pack("<BI", self._coding.aim.max_error is not None, model.step),
@@ -259,7 +126,7 @@ class Encoding:
         tried = fit.guess(budget)
         trial = 0
         while True:
-            model = self._model(fit, tried)
+            model = self._components.model(fit, tried)
             coded = self._model_bytes(model)
             size = len(coded)
             if size <= budget and (best is None or model.step < best[0].step):
@@ -274,7 +141,7 @@ class Encoding:
                 break
         if best is None or best[0].step == model.step:
             return model, coded
-        return self._model(fit, best[0].step), best[1]
+        return self._components.model(fit, best[0].step), best[1]
 
     def _settle(self, model: Model) -> None:
         """Queue what a decoder makes of the model."""
@@ -319,7 +186,7 @@ class Encoding:
         return BlockStats(
             *(self._pixels.size, int(top.view(np.uint32)[0]), float(ee.sum())),
             *(float(np.arctan2(across, (aa + ae)[seen]).sum()), int(seen.sum())),
-            *(self._learned, components),
+            *(self._components.learned, components),
         )
 
     def _at(self, name: str) -> np.uint64:
