@@ -52,6 +52,8 @@ PIXEL_TYPES: Final = {
 }
 #: cuBLAS's name of products in float32 and not in TF32.
 FLOAT32_MATH: Final = 0
+#: Steps of a stream, one after the other, that a GPU is asked to do: some seconds.
+MOST_STEPS: Final = 1 << 24
 #: Blocks under way on the GPU at a time: copies of some, arithmetic of others.
 DEPTH: Final = 4
 
@@ -214,7 +216,8 @@ class CudaCoding:
     def decode(self, data: bytes | memoryview, lines: int) -> Pixels:
         """Decode a block; see ``Coding``.
 
-        What is damaged the CPU's decoder is given, too, so that the sentence is the same.
+        What is damaged the CPU's decoder is given, too, so that the sentence is the same; and what
+        has so few lanes that a GPU would be at it for minutes, which no encoder writes.
 
         Raises
         ------
@@ -225,6 +228,8 @@ class CudaCoding:
         """
         try:
             block = self._read(memoryview(data).cast("B"), lines)
+            if block.steps() > MOST_STEPS:
+                return self.coding.decode(data, lines)
             return self.coder.decode(block, self.shape, lines)
         except ContainerError as error:
             self.coding.decode(data, lines)

@@ -57,6 +57,10 @@ class CodedRows:
     words: NDArray[np.uint8] | None = None
     escaped: NDArray[np.int32] | None = None
 
+    def steps(self) -> int:
+        """Give how many values come one after the other in a lane."""
+        return 0 if self.states is None else self.rows * -(-self.n // len(self.states))
+
 
 @dataclass(frozen=True)
 class Aside:
@@ -99,6 +103,10 @@ class PcaBlock:
     scores: CodedRows
     residual: CodedRows | None
 
+    def steps(self) -> int:
+        """Give how many steps come one after the other, however many threads there are."""
+        return max(self.scores.steps(), 0 if self.residual is None else self.residual.steps())
+
     def exact(self, top: int) -> bool:
         """Tell whether products are exact with scores of this magnitude at most."""
         if not self.basis.size or not self.scores.n:
@@ -118,6 +126,10 @@ class PredictedBlock:
     bits: NDArray[np.uint8]
     weights: NDArray[np.int32]
     residual: CodedRows
+
+    def steps(self) -> int:
+        """As of ``PcaBlock``."""
+        return max(self.residual.steps(), self.aside.rows * (len(self.weights) + 1))
 
 
 def read_pca(data: memoryview, shape: BlockShape, lines: int, name: str) -> PcaBlock:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_cubes import cubes, made_cube, masks_of
 
-from pipeline.coding import cuda_decode
+from pipeline.coding import cuda, cuda_decode
 from pipeline.coding.choose import make_coding
 from pipeline.coding.cuda import Coder, CudaCoding
 from pipeline.coding.interface import BlockShape, Coding, Masks, Noise
@@ -28,8 +28,8 @@ NAMES = ("packed", "deflate", "predicted", "smallest")
 LANES = (1, 2, 3, 31, 32, 37, 100, 1000, 4096)
 SHAPE = BlockShape(7, 33, np.dtype(np.uint16))
 LINES = 6
-some = settings(max_examples=60, deadline=None)
-many = settings(max_examples=150, deadline=None)
+some = settings(max_examples=30, deadline=None)
+many = settings(max_examples=80, deadline=None)
 
 
 def on_cuda(coding: Coding, coder: Coder) -> CudaCoding:
@@ -186,6 +186,21 @@ def test_several_threads_share_the_places(coder: Coder) -> None:
         thread.join()
     for number, pixels in enumerate(wanted):
         np.testing.assert_array_equal(found[number], pixels)
+
+
+@pytest.mark.parametrize("name", ["packed", "predicted"])
+def test_a_block_that_would_keep_a_gpu_busy_goes_to_the_cpu(
+    coder: Coder, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    coding = make_coding(name, SHAPE, max_error=3)
+    read = cuda.read_pca if name == "packed" else cuda.read_predicted
+    more = (name,) if name == "packed" else ()
+    steps = read(memoryview(BLOCKS[name]), SHAPE, LINES, *more).steps()  # type: ignore[operator]
+    monkeypatch.setattr(cuda, "MOST_STEPS", steps)
+    assert agree(coding, coder, BLOCKS[name], LINES) is not None
+    monkeypatch.setattr(cuda, "MOST_STEPS", steps - 1)
+    monkeypatch.setattr(Coder, "decode", None)
+    assert agree(coding, coder, BLOCKS[name], LINES) is not None
 
 
 def test_damage_that_only_the_gpu_finds_is_an_error_of_the_gpu(

@@ -27,7 +27,7 @@ from pipeline.errors import ConfigError
 
 pytest.importorskip("numba")
 
-some = settings(max_examples=60, deadline=None)
+some = settings(max_examples=30, deadline=None)
 
 
 def measured(cube: Any, decoded: Any) -> tuple[int, float, float, int]:
