@@ -20,6 +20,7 @@ from pipeline.coding import cuda, cuda_decode
 from pipeline.coding.choose import make_coding
 from pipeline.coding.cuda import Coder, CudaCoding
 from pipeline.coding.interface import BlockShape, Coding, Masks, Noise
+from pipeline.coding.predicted import PredictedCoding
 from pipeline.errors import ContainerError, DeviceError
 
 pytest.importorskip("numba")
@@ -123,7 +124,7 @@ def test_products_up_to_the_largest_exact_ones(coder: Coder, seed: int) -> None:
 def test_predictions_with_any_weights(coder: Coder, seed: int) -> None:
     rng = np.random.default_rng(seed)
     shape = BlockShape(40, 9, np.dtype(rng.choice([np.int8, np.uint8, np.uint16, np.int16])))
-    previous, bound = int(rng.integers(0, 33)), int(rng.choice([0, 2, 1000]))
+    previous, bound = int(rng.integers(0, 33)), int(rng.choice([0, 2, 1000, 65535]))
     weights = rng.integers(-(1 << 20), 1 << 20, (previous, 40)) >> rng.integers(0, 20)
     residual = rng.integers(-(1 << 20), 1 << 20, (40, 18)) >> rng.integers(0, 20)
     none = np.zeros(40, int)
@@ -132,7 +133,10 @@ def test_predictions_with_any_weights(coder: Coder, seed: int) -> None:
         *(coded_rows(weights, 4, [(14, -64, 129)], none[:previous], rng), previous),
         *(coded_rows(residual, 6, [(13, -100, 201)], none, rng), bound),
     )
-    assert agree(make_coding("predicted", shape), coder, data, 2) is not None
+    decoded = agree(make_coding("predicted", shape), coder, data, 2)
+    assert decoded is not None
+    plain = PredictedCoding(shape, 2, numba=False).decode(data, 2)
+    np.testing.assert_array_equal(plain, decoded)
 
 
 @many
