@@ -248,7 +248,7 @@ def test_rows_of_a_gpu_have_no_figures_without_one(
 
     monkeypatch.setattr(cuda, "choose_backend", none)
     rows = list(cuda.rows(settings))
-    assert {row.required for row in rows} == {0.75, 0.85, 0.7, 0.95, 2.0, 1 / 1.15}
+    assert {row.required for row in rows} == {0.75, 0.85, 0.7, 0.95, 2.0, 1 / 1.15, 1.0, None}
     for row in rows:
         assert (row.rate, row.ratio, row.met, row.note) == (None, None, None, "no GPU here")
 

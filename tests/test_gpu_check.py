@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.coding import cuda_decode
 from pipeline.compute import cpu_pass
 from pipeline.compute.cuda import CudaBackend
 from pipeline.errors import DeviceError
@@ -20,6 +21,7 @@ sys.path[:0] = [str(TOOLS), str(Path(__file__).parent / "compute" / "host_shim")
 import cupy_on_host  # noqa: E402
 import gpu_cases  # noqa: E402
 import gpu_check  # noqa: E402
+import gpu_codings  # noqa: E402
 from bench.data import Geometry  # noqa: E402
 from bench.settings import Settings  # noqa: E402
 
@@ -42,7 +44,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 @needs_compiler
 def test_every_check_passes_on_the_stand_in(opened: Any) -> None:
     outcomes = list(gpu_check.checks(opened, quick=True))
-    assert len(outcomes) == 2 * 8 + 2
+    assert len(outcomes) == 2 * 8 + 2 + 5
     assert [outcome for outcome in outcomes if not outcome.passed] == []
 
 
@@ -60,8 +62,25 @@ def test_a_kernel_that_is_wrong_is_found_and_the_other_checks_go_on(
     monkeypatch.setattr(gpu_cases, "expected", wrong)
     monkeypatch.setattr(gpu_cases, "SMALL", gpu_cases.SMALL[:1])
     found = {outcome.name: outcome.passed for outcome in gpu_check.checks(opened, quick=True)}
-    assert [name for name, passed in found.items() if passed] == ["components, 5 × 9 × 40"]
+    passed = [name for name, passed in found.items() if passed]
+    assert passed[0] == "components, 5 × 9 × 40"
+    assert all(name.startswith("coding ") for name in passed[1:])
     assert "FAILED, Arrays are not equal saturated" in capsys.readouterr().out
+
+
+@needs_compiler
+def test_a_coding_that_is_wrong_is_found(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = cuda_decode.Stream.fields
+
+    def wrong(stream: Any, place: Any) -> Any:
+        out = numbers(stream, place)
+        out["low_from"] = out["low_from"] + np.uint64(8)
+        return out
+
+    monkeypatch.setattr(cuda_decode.Stream, "fields", wrong)
+    case = dict(gpu_codings.cases(opened, quick=True))["coding packed, max error 0, 5 × 9 × 40"]
+    with pytest.raises(AssertionError, match="Arrays are not equal"):
+        case()
 
 
 @needs_compiler

@@ -4,15 +4,16 @@
     python tools/gpu_check.py --quick         the same in seconds; its rates say nothing
     python tools/gpu_check.py --only checks   or: rates, sweep
 
-Runs from a checkout, installed or not: it needs NumPy, msgspec and CuPy (cupy-cuda12x or -cuda13x),
-and pytest for the tests. Exit status 0 when all checks passed on a GPU, 1 when one failed, 2 when
-there is no usable GPU.
+Runs from a checkout, installed or not: it needs NumPy, msgspec, imagecodecs, numba and CuPy
+(cupy-cuda12x or -cuda13x), and pytest and hypothesis for the tests. Exit status 0 when all checks
+passed on a GPU, 1 when one failed, 2 when there is no usable GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
@@ -30,6 +31,7 @@ if __name__ == "__main__":
     sys.path[:1] = [str(ROOT), str(ROOT / "tools")]
 
 import gpu_cases  # noqa: E402
+import gpu_codings  # noqa: E402
 import numpy as np  # noqa: E402
 from bench import cuda, table  # noqa: E402
 from bench.measure import Row, spread  # noqa: E402
@@ -43,6 +45,8 @@ PARTS = ("checks", "rates", "sweep")
 TESTS = [
     "tests/compute/test_compute_parity.py",
     "tests/compute/test_compute_nvrtc.py",
+    "tests/coding/test_coding_cuda.py",
+    "tests/coding/test_coding_cuda_encode.py",
 ]
 #: Strips of lines and bands of a block of threads that the sweep tries; 0: what is chosen itself.
 SHARES = ((0, 0), (1, 16), (1, 64), (2, 32), (4, 16), (4, 64), (4, 224))
@@ -91,7 +95,8 @@ def main(arguments: Sequence[str] | None = None, opened: Open = CudaBackend) -> 
 
 def checks(opened: Open, *, quick: bool = False) -> Iterator[Outcome]:
     """Compare with the CPU at full size, and under load; a check that fails stops no other."""
-    for name, case in gpu_cases.cases(opened, quick=quick):
+    every = (gpu_cases.cases(opened, quick=quick), gpu_codings.cases(opened, quick=quick))
+    for name, case in itertools.chain(*every):
         began = time.monotonic()
         try:
             words = case()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import CubeFile, Json, NewHsi
+from pipeline.cli.options import Backend, BackendOption, CubeFile, Json, NewHsi
 
 
 def compress(
@@ -43,6 +43,7 @@ def compress(
         int | None,
         typer.Option("--block-lines", metavar="N", help="Lines that are coded together; 128."),
     ] = None,
+    backend: BackendOption = Backend.cpu,
     json: Json = False,
 ) -> None:
     """Write a file in coded form.
@@ -70,7 +71,7 @@ def compress(
     wanted = Wanted(coding, 0 if lossless else max_error, ratio, noise, block_lines)
     begun = time.perf_counter()
     with progress(f"compress to {out}") as report:
-        made = compress_file(file, out, wanted, progress=report)
+        made = compress_file(file, out, wanted, backend=backend.value, progress=report)
     seconds = time.perf_counter() - begun
     stats = made.stats
     for text in made.warnings:

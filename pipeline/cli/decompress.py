@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from pipeline.cli.options import CubeFile, Json, NewHsi
+from pipeline.cli.options import Backend, BackendOption, CubeFile, Json, NewHsi
 
 #: The file is whole, but lines were lost.
 LINES_LOST = 3
 
 
-def decompress(file: CubeFile, out: NewHsi, json: Json = False) -> int:
+def decompress(
+    file: CubeFile, out: NewHsi, backend: BackendOption = Backend.cpu, json: Json = False
+) -> int:
     """Write a coded file with plain pixels.
 
     Everything else in the file is kept. Of a damaged file the blocks that are whole are decoded;
@@ -21,7 +23,7 @@ def decompress(file: CubeFile, out: NewHsi, json: Json = False) -> int:
     from pipeline.errors import SwathError
 
     with progress(f"decompress to {out}") as report:
-        made = decompress_file(file, out, progress=report)
+        made = decompress_file(file, out, backend=backend.value, progress=report)
     for text in made.problems:
         warn(text)
     if json:

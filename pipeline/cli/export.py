@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import HsiFile, read_range
+from pipeline.cli.options import Backend, BackendOption, HsiFile, read_range
 
 
 class ExportAs(StrEnum):
@@ -31,6 +31,7 @@ def export(
     lines: Annotated[str | None, typer.Option("--lines", metavar="a:b")] = None,
     samples: Annotated[str | None, typer.Option("--samples", metavar="a:b")] = None,
     bands: Annotated[str | None, typer.Option("--bands", metavar="a:b")] = None,
+    backend: BackendOption = Backend.cpu,
 ) -> None:
     """Write a container as plain ENVI files.
 
@@ -45,7 +46,12 @@ def export(
     ranges = {name: read_range(f"--{name}", text) for name, text in given.items()}
     with progress(f"export to {folder}") as report:
         made = export_file(
-            file, folder, form=None if kind is None else kind.value, **ranges, progress=report
+            file,
+            folder,
+            form=None if kind is None else kind.value,
+            **ranges,
+            backend=backend.value,
+            progress=report,
         )
     for (name, chosen), size in zip(ranges.items(), made.shape, strict=True):
         first, end = (chosen.start or 0, chosen.stop) if chosen is not None else (0, None)

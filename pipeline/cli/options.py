@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -68,6 +69,18 @@ def _count(option: str, text: str, hint: str = "") -> int:
     return number
 
 
+class Backend(StrEnum):
+    """What ``--backend`` takes."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+BackendOption = Annotated[
+    Backend,
+    typer.Option("--backend", help="What codes and decodes blocks; auto: a GPU, if there is one."),
+]
 Json = Annotated[bool, typer.Option("--json", help="End with one JSON object on stdout.")]
 Lines = Annotated[
     int | None,

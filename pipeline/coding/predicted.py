@@ -247,9 +247,9 @@ def restore_rows(
 ) -> None:
     """Decode rows, about their means, with NumPy alone; as the loop ``kernels.restore``.
 
-    Sums are modulo 2³², as those of the loop are.
+    Sums of products are modulo 2³², as those of the loop are; what is coded is added in full.
     """
-    step = np.int32(2 * bound + 1)
+    step = np.int64(2 * bound + 1)
     for r in range(len(rows)):
         last = rows[max(0, r - len(weights)) : r][::-1]
         down = int(bits[r])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pipeline.coding.interface import Aim, BlockShape, Encoded, Masks, Pixels
@@ -35,7 +36,13 @@ class SmallestCoding:
 
     def encode(self, pixels: Pixels) -> Encoded:
         """Code a block both ways; see ``Coding``."""
-        both = [(kind, coding.encode(pixels)) for kind, coding in self._codings().items()]
+        return self.smaller(pixels, lambda coding, given: coding.encode(given))
+
+    def smaller(
+        self, pixels: Pixels, encode: Callable[[PredictedCoding | PcaCoding, Pixels], Encoded]
+    ) -> Encoded:
+        """Code a block with both codings by what codes with one; give the smaller."""
+        both = [(kind, encode(coding, pixels)) for kind, coding in self._codings().items()]
         kind, least = min(both, key=lambda each: len(each[1].data))
         return Encoded(bytes([kind]) + least.data, least.stats)
 

@@ -62,9 +62,9 @@ class Shape:
         return self.lanes * VECTOR
 
 
-def source() -> str:
+def source(paths: Sequence[Path] = SOURCES) -> str:
     """Give the kernels' source, with its files' names and line numbers for the compiler."""
-    return "".join(f'#line 1 "{path.name}"\n{path.read_text("utf-8")}' for path in SOURCES)
+    return "".join(f'#line 1 "{path.name}"\n{path.read_text("utf-8")}' for path in paths)
 
 
 def compile_options(
@@ -148,7 +148,7 @@ class Device:
         Multiprocessors.
     """
 
-    _compiled: ClassVar[dict[tuple[str, ...], bytes]] = {}
+    _compiled: ClassVar[dict[tuple[object, ...], bytes]] = {}
 
     def __init__(self, cupy: Any, shape: Shape) -> None:
         self.cupy, self.shape = cupy, shape
@@ -199,8 +199,13 @@ class Device:
         """Queue a copy between addresses."""
         self.runtime.memcpyAsync(to, source, size, kind, stream.ptr)
 
-    def module(self, options: Sequence[str]) -> dict[str, Any]:
-        """Compile the kernels, once in a process for the same options and architecture."""
+    def module(
+        self,
+        options: Sequence[str],
+        paths: Sequence[Path] = SOURCES,
+        kernels: Sequence[str] = KERNELS,
+    ) -> dict[str, Any]:
+        """Compile kernels, once in a process for the same options and architecture."""
         nvrtc = self.cupy.cuda.nvrtc
         ask = getattr(nvrtc, "getSupportedArchs", None)
         known = [int(number) for number in ask()] if ask else [self.capability]
@@ -212,12 +217,13 @@ class Device:
                 f"compiles for {min(known) / 10} and later"
             )
         # machine code for this GPU; for one newer than NVRTC, PTX that the driver compiles
-        key = (*options, f"--gpu-architecture={'sm' if exact else 'compute'}_{target}")
+        full = (*options, f"--gpu-architecture={'sm' if exact else 'compute'}_{target}")
+        key = (*paths, *full)
         if key not in self._compiled:
-            self._compiled[key] = _compile(nvrtc, key, exact)
+            self._compiled[key] = _compile(nvrtc, source(paths), full, exact)
         module = self.cupy.cuda.Module()
         module.load(self._compiled[key])
-        return {name: module.get_function(name) for name in KERNELS}
+        return {name: module.get_function(name) for name in kernels}
 
     def settle(self) -> None:
         """Wait for all that was queued; only when arming and closing."""
@@ -280,8 +286,8 @@ def address(array: NDArray[Any]) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def _compile(nvrtc: Any, options: Sequence[str], exact: bool) -> bytes:
-    program = nvrtc.createProgram(source(), "swath.cu", (), ())
+def _compile(nvrtc: Any, text: str, options: Sequence[str], exact: bool) -> bytes:
+    program = nvrtc.createProgram(text, "swath.cu", (), ())
     try:
         try:
             nvrtc.compileProgram(program, tuple(options))

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from pipeline.coding.backend import Wish, coding_on
 from pipeline.coding.choose import make_coding
 from pipeline.coding.interface import MOST_PIXELS, BlockShape, Coding, Masks, Noise
 from pipeline.container.block_records import RECORD, Block, encode_row
@@ -75,6 +76,8 @@ class BlockCodings:
         have less to take, an eighth of theirs at most.
     share : float
         Part of its bytes that a block may take.
+    backend : {"cpu", "cuda", "auto"}
+        What codes them.
 
     Raises
     ------
@@ -88,6 +91,7 @@ class BlockCodings:
     masks: Masks = field(default_factory=Masks)
     beside: int = 0
     share: float = 1.0
+    backend: Wish = "cpu"
 
     @cached_property
     def coding(self) -> Coding:
@@ -133,6 +137,7 @@ class BlockCodings:
     def to_json(self) -> bytes:
         """Write all that decides how blocks are coded, for another process, or to compare."""
         about = asdict(self)
+        del about["backend"]
         about["shape"] = self.shape.bands, self.shape.samples, self.shape.dtype.str
         return msgspec.json.encode(about)
 
@@ -161,7 +166,7 @@ class BlockCodings:
             lines = max(1, min(BLOCK_LINES_DEFAULT, _BLOCK_PIXELS // pixels))
         exact = ratio is None and self.noise is None
         bound = self.wanted.max_error
-        return make_coding(
+        made = make_coding(
             self.wanted.coding or ("smallest" if exact else "packed"),
             self.shape,
             block_lines=lines,
@@ -170,3 +175,4 @@ class BlockCodings:
             noise=self.noise,
             masks=self.masks,
         )
+        return coding_on(made, self.backend, writing=True)

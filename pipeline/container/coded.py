@@ -16,7 +16,7 @@ import weakref
 from collections import OrderedDict
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,9 @@ from pipeline.container.in_order import default_threads, in_order
 from pipeline.container.sink_io import crc32, read_at
 from pipeline.container.zipfile_layout import Archive
 from pipeline.errors import ConfigError, ContainerError
+
+if TYPE_CHECKING:
+    from pipeline.coding.backend import Wish
 
 #: Blocks of a cube at most: what a table of them has to find memory for.
 MOST_BLOCKS: Final = 1 << 21
@@ -96,6 +99,12 @@ class CodedPayload:
         self._kept: OrderedDict[int, Future[Array]] = OrderedDict()
         self._end = -1
         self._ahead: threading.Thread | None = None
+
+    def decode_on(self, backend: Wish) -> None:
+        """Decode from now on with what is asked for; raises as ``coding_on``."""
+        from pipeline.coding.backend import coding_on  # with imagecodecs: not for plain files
+
+        self.coding = coding_on(self.coding, backend)
 
     def lines_of(self, number: int) -> tuple[int, int]:
         """Give the first line of a block, and the first behind it."""

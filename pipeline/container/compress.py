@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from pipeline.coding.backend import Wish
 from pipeline.coding.interface import DTYPES, BlockShape, BlockStats, Noise
 from pipeline.container.block_codings import BlockCodings, Wanted
 from pipeline.container.coded import MOST_BLOCKS
@@ -72,6 +73,7 @@ def compress(
     wanted: Wanted | None = None,
     *,
     threads: int = 0,
+    backend: Wish = "cpu",
     progress: Progress | None = None,
     spool: Spool | None = None,
 ) -> Compressed:
@@ -86,6 +88,8 @@ def compress(
     wanted : Wanted, optional
     threads : int
         That code blocks; 0: one a processor.
+    backend : {"cpu", "cuda", "auto"}
+        What codes them; bytes may differ, but not what is promised of them.
     progress : callable, optional
         Called with lines done and lines in all.
     spool : Spool, optional
@@ -96,6 +100,8 @@ def compress(
     ------
     ConfigError
         When ``out`` exists, or the cube cannot be coded as asked.
+    DeviceError
+        When there is no GPU, or it fails.
     ContainerError
         When the source is not what it says, damaged, or no cube of integers.
     StorageError
@@ -103,7 +109,7 @@ def compress(
     """
     target = Path(path) if out is None else new_file(out)
     with Container(path) as source:
-        codings = _codings(source, wanted or Wanted())
+        codings = replace(_codings(source, wanted or Wanted()), backend=backend)
         if spool is not None and spool.key != codings.to_json():
             spool = None
         job = CodingJob(source, codings, threads or default_threads(), progress or _silent, spool)

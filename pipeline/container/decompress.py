@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,9 @@ from pipeline.container.whole_file import write_whole
 from pipeline.container.zip_writer import ZipWriter
 from pipeline.errors import ContainerError, StorageError
 from pipeline.layout import LineStatus, LossReason, fill_value
+
+if TYPE_CHECKING:
+    from pipeline.coding.backend import Wish
 
 _GROWING: Final = ".decompressing"
 #: Blocks that the header's ``errors`` names.
@@ -84,6 +87,7 @@ def decompress(
     out: str | os.PathLike[str],
     *,
     threads: int = 0,
+    backend: Wish = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Decompressed:
     """Write the cube of a coded container as plain pixels (BIL), with all other entries.
@@ -96,13 +100,17 @@ def decompress(
         A new container.
     threads : int
         That decode blocks; 0: one a processor.
+    backend : {"cpu", "cuda", "auto"}
+        What decodes them; the pixels are the same.
     progress : callable, optional
         Called with lines done and lines in all.
 
     Raises
     ------
     ConfigError
-        When ``out`` exists.
+        When ``out`` exists, or the backend has nothing for this coding.
+    DeviceError
+        When there is no GPU, or it fails.
     ContainerError
         When the file is not coded, or no block of it can be decoded.
     StorageError
@@ -122,6 +130,7 @@ def decompress(
         payload = source.coded
         if payload is None:
             raise ContainerError(f"{source.path}: found plain pixels, there is nothing to decode")
+        payload.decode_on(backend)
         job = _Job(source, payload, threads, progress)
         job.check_room(target.parent)
         made = write_whole(target, _GROWING, job.write, candidates=[target])

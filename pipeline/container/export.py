@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from pipeline.container.reader import Container
 from pipeline.container.selection import Selection, resolve, select
 from pipeline.errors import ContainerError, ReferenceMismatchError, StorageError
 from pipeline.reflectance import IGNORE, SCALE, quantise
+
+if TYPE_CHECKING:
+    from pipeline.coding.backend import Wish
 
 Form = Literal["raw", "reflectance", "float32"]
 #: Values of a block that is computed and written at once (8 MiB as float32).
@@ -79,6 +82,7 @@ def export(
     lines: Selection = None,
     samples: Selection = None,
     bands: Selection = None,
+    backend: Wish = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Exported:
     """Write a container as a plain ENVI folder: ``data.hdr``, ``data.img`` and the metadata.
@@ -94,6 +98,8 @@ def export(
         reflectance where there are references, else raw.
     lines, samples, bands : int, slice or sequence of int, optional
         Counted as in the result without them.
+    backend : {"cpu", "cuda", "auto"}
+        What decodes coded blocks; the pixels are the same.
     progress : callable, optional
         Called with lines done and lines in all.
 
@@ -105,6 +111,8 @@ def export(
     ------
     ContainerError
         When the file cannot be read so, or the folder holds an export already.
+    ConfigError, DeviceError
+        When the backend has nothing for this coding, there is no GPU, or it fails.
     StorageError
         When the disk refuses; nothing half-written is left under the final names.
     """
@@ -117,8 +125,11 @@ def export(
                 lines=lines,
                 samples=samples,
                 bands=bands,
+                backend=backend,
                 progress=progress,
             )
+    if path.coded is not None:
+        path.coded.decode_on(backend)
     chosen = form or default_form(path)
     cube, dtype = _cube(path, chosen)
     indices = [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +84,8 @@ def nvrtc() -> Nvrtc:
     return Nvrtc(found[0])
 
 
-def check(ptx: bytes, what: str) -> None:
-    for name in KERNELS:
+def check(ptx: bytes, what: str, kernels: Sequence[str] = KERNELS) -> None:
+    for name in kernels:
         assert f".entry {name}(".encode() in ptx, f"{what}: {name} is missing"
     assert b"fma" not in ptx, f"{what}: a product and a sum were contracted"
     assert b".ftz" not in ptx, f"{what}: small numbers are flushed to zero"

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import extras
+from bench import cuda_codings, extras
 from bench.data import Blocks, Recording
 from bench.kernels import COMPONENTS, feed, lines_per_s
 from bench.limits import in_threads
 from bench.measure import Row, Run, Spread, alternate, compare, spread
 from bench.settings import Settings
+from pipeline.coding.cuda import Coder
 from pipeline.compute import choose_backend
 from pipeline.config import PcaConfig
 from pipeline.engine import make_engine, preview_levels
@@ -140,6 +141,8 @@ def rows(settings: Settings) -> Iterator[Row]:
                 yield from _pair_rows(recording, blocks, settings)
             watched = Recording(geometry, settings.different_lines, watched=True)
             yield from _extras_rows(watched, settings)
+        coder = Coder(device.cupy, device.shape)
+        yield from cuda_codings.rows(settings, SECTION, coder)
     finally:
         backend.close()
 
@@ -159,6 +162,7 @@ def missing() -> Iterator[Row]:
             note="no GPU here",
         )
     yield from extras.missing(SECTION)
+    yield from cuda_codings.missing(SECTION)
 
 
 def _copies(device: Any, blocks: Blocks) -> dict[str, Run]:

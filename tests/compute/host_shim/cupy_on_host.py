@@ -14,6 +14,7 @@ import ctypes
 import itertools
 import os
 import random
+import re
 import shutil
 import subprocess
 import threading
@@ -35,6 +36,8 @@ CUDA_ERROR = 712
 H2D, D2H, D2D = 1, 2, 3
 #: What a block of threads shares is one for all backends.
 LAUNCHING = threading.Lock()
+#: The name of a kernel where it is defined.
+KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\)\s*)?(\w+)\(')
 
 
 def compiler() -> str | None:
@@ -207,10 +210,11 @@ class Nvrtc:
     def compileProgram(self, program: int, options: tuple[str, ...]) -> None:
         source = self._programs[program]
         defines = tuple(option for option in options if option.startswith("-D"))
-        key = (str(self._folder), *self._flags, *defines)
+        key = (str(self._folder), source, *self._flags, *defines)
         if key not in self.built:
             stem = self._folder / f"kernels{len(self.built)}"
-            stem.with_suffix(".cu").write_text(source)
+            every = " ".join(f"ON_HOST({name})" for name in KERNEL.findall(source))
+            stem.with_suffix(".cu").write_text(f"{source}\n#define EVERY_KERNEL {every}\n")
             library = stem.with_suffix(".so")
             self._run(
                 *("-ffp-contract=off", "-fno-strict-aliasing", "-shared", *defines),

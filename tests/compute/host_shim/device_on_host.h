@@ -24,6 +24,8 @@ extern dim3 blockDim, gridDim;
 void meet_block();
 // Shows a value to the other lanes of the warp, and gives that of a lane; all of them must call it.
 double meet_warp(double value, int from);
+// Gives every lane a bit for each lane of its warp whose value is true; all of them must call it.
+unsigned meet_vote(bool value);
 // Runs kernel(data) for every thread of every block.
 void launch(dim3 grid, unsigned threads, int warp, void (*kernel)(void *), void *data);
 
@@ -39,6 +41,14 @@ inline unsigned atomicAdd(unsigned *at, unsigned value)
 {
     return __atomic_fetch_add(at, value, __ATOMIC_SEQ_CST);
 }
+inline unsigned long long atomicAdd(unsigned long long *at, unsigned long long value)
+{
+    return __atomic_fetch_add(at, value, __ATOMIC_SEQ_CST);
+}
+inline unsigned atomicOr(unsigned *at, unsigned value)
+{
+    return __atomic_fetch_or(at, value, __ATOMIC_SEQ_CST);
+}
 inline unsigned atomicExch(unsigned *at, unsigned value)
 {
     return __atomic_exchange_n(at, value, __ATOMIC_SEQ_CST);
@@ -53,6 +63,8 @@ inline unsigned atomicMax(unsigned *at, unsigned value)
 }
 template <typename T> inline T __ldg(const T *at) { return *at; }
 template <typename T> inline void __stcs(T *at, T value) { *at = value; }
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline unsigned __ballot_sync(unsigned, bool value) { return meet_vote(value); }
 inline int __ffs(unsigned bits) { return __builtin_ffs((int)bits); }
 inline unsigned __float_as_uint(float value) { return __builtin_bit_cast(unsigned, value); }
 inline float __uint_as_float(unsigned bits) { return __builtin_bit_cast(float, bits); }

@@ -1,5 +1,6 @@
-// The kernels of pipeline/compute as plain C functions that launch them on the CPU. KERNELS is the
-// path of that very source; args[i] points to the value of argument i, as for cuLaunchKernel.
+// Kernels as plain C functions that launch them on the CPU. KERNELS is the path of their very source,
+// with EVERY_KERNEL, an ON_HOST for each, at its end; args[i] points to the value of argument i, as
+// for cuLaunchKernel.
 #include "device_on_host.h"
 
 #include KERNELS
@@ -10,10 +11,4 @@
         Call call{name, args};                                                                      \
         launch({x, y, z}, threads, WARP, call.run, &call);                                          \
     }
-ON_HOST(pass_pixels)
-ON_HOST(keep)
-ON_HOST(centre_lines)
-ON_HOST(centre_chosen)
-ON_HOST(add_moments)
-ON_HOST(peak_scores)
-ON_HOST(round_scores)
+EVERY_KERNEL

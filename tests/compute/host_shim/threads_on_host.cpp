@@ -31,6 +31,18 @@ double meet_warp(double value, int from)
     return result;
 }
 
+unsigned meet_vote(bool value)
+{
+    Warp &warp = *warps[threadIdx.x / warp_size];
+    warp.shown[threadIdx.x % warp_size] = value;
+    warp.barrier.arrive_and_wait();
+    unsigned votes = 0;
+    for (unsigned lane = 0; lane < warp_size; ++lane)
+        votes |= (warp.shown[lane] != 0) << lane;
+    warp.barrier.arrive_and_wait();
+    return votes;
+}
+
 void launch(dim3 grid, unsigned count, int warp, void (*kernel)(void *), void *data)
 {
     gridDim = grid;
