@@ -121,13 +121,20 @@ def wild_rows(rows: int, n: int, rng: np.random.Generator) -> bytes:
     )
 
 
-def aside(shape: BlockShape, lines: int) -> bytes:
-    """Nothing is apart."""
-    none = np.zeros(0, "<u4")
+def aside(
+    shape: BlockShape, lines: int, places: tuple[int, ...] = (), values: tuple[int, ...] = ()
+) -> bytes:
+    """Nothing is apart but these values at these places, which may be the same."""
     return b"".join(
         map(
             deflated,
-            (np.zeros(shape.bands, "u1"), none, np.zeros(lines * shape.samples, "<u4"), none, none),
+            (
+                np.zeros(shape.bands, "u1"),
+                np.zeros(0, "u1"),
+                np.zeros(lines * shape.samples, "<u4"),
+                np.diff(places, prepend=0).astype("<u4"),
+                np.array(values, shape.dtype),
+            ),
         )
     )
 

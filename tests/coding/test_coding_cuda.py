@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 pytest.importorskip("hypothesis")
 
-from cuda_blocks_made import coded_rows, pca_block, predicted_block, wild_block
+from cuda_blocks_made import aside, coded_rows, pca_block, predicted_block, wild_block
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_cubes import cubes, made_cube, masks_of
@@ -137,6 +137,18 @@ def test_predictions_with_any_weights(coder: Coder, seed: int) -> None:
     assert decoded is not None
     plain = PredictedCoding(shape, 2, numba=False).decode(data, 2)
     np.testing.assert_array_equal(plain, decoded)
+
+
+def test_of_values_masked_twice_the_last_counts(coder: Coder) -> None:
+    places, values = (0, 0, 5, 7, 7, 7, 1385), (1, 2, 3, 4, 5, 6, 7)
+    data = pca_block(SHAPE, LINES, np.full(7, 9000), b"", 0, b"", 1, None)
+    none = aside(SHAPE, LINES)
+    data = data.replace(none, aside(SHAPE, LINES, places, values))
+    decoded = agree(make_coding("packed", SHAPE, ratio=2), coder, data, LINES)
+    assert decoded is not None
+    rows = decoded.transpose(1, 0, 2).reshape(-1)
+    assert rows[[0, 5, 7, 1385]].tolist() == [2, 3, 6, 7]
+    assert (rows == 9000).sum() == rows.size - 4
 
 
 @many
