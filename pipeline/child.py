@@ -34,9 +34,9 @@ def give_way() -> None:
 
     Not Linux's idle class: who waits for what this process holds in the kernel would wait too long.
     """
-    if hasattr(os, "nice"):
+    if hasattr(os, "setpriority"):  # not os.nice, which adds to what the parent has
         with contextlib.suppress(OSError):
-            os.nice(_NICEST)
+            os.setpriority(os.PRIO_PROCESS, 0, _NICEST)
     # A session of its own is scheduled as one group where autogroups are on, and within the group
     # alone its priority counts (sched(7)).
     for file, value in (("autogroup", _NICEST), ("oom_score_adj", 1000)):

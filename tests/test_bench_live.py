@@ -40,6 +40,14 @@ def test_a_capture_is_measured_by_its_own_ledger(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir()), "the file is removed"
 
 
+def test_a_capture_that_is_coded_says_how_much_was_while_it_ran(tmp_path: Path) -> None:
+    trial = live.record(replace(SMALL, store="pca", pca="lossless = true"), tmp_path)
+    assert trial.good
+    assert "lossless" in trial.coded
+    assert (trial.lines, trial.coded_in_scan) == (120, 0)  # a block has 128
+    assert set(trial.cpu) == {"capture", "driver", "coding", "subscriber"}
+
+
 def judged(folder: Path, clock: int, **settings: Any) -> live.Trial:
     """Judge a capture of 100 lines, of which the camera loses the tenth."""
     path = write_rig(folder)

@@ -8,6 +8,7 @@ place's memory and the kernels.
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -29,6 +30,7 @@ from pipeline.compute.cuda_device import Shape
 FACTOR: Final = 1.5
 #: Steps that are tried for a ratio; how close to its bytes a block is good enough, and aimed at.
 TRIALS: Final = 12
+MOST_TRIALS: Final = 40
 CLOSE: Final = 0.95
 AIMED: Final = 0.98
 
@@ -104,7 +106,11 @@ class Encoding:
         parts = [struct.pack("<HH", bound or 0, len(model.basis)), self._matrix.apart, coded]
         if bound is not None:
             parts.append(self._residual(bound))
-        return Encoded(b"".join(parts), self._measured(len(model.basis)))
+        stats = self._measured(len(model.basis))
+        if len(model.basis):
+            step = model.step / (1 << STEP_BITS)
+            stats = replace(stats, steps=(step, step))
+        return Encoded(b"".join(parts), stats)
 
     def _model_bytes(self, model: Model) -> bytes:
         basis = model.basis
@@ -123,22 +129,30 @@ class Encoding:
     def _within(self, fit: Fitted, budget: float) -> tuple[Model, bytes]:
         """Find a small step whose bytes, counted, are within the budget."""
         best: tuple[Model, bytes] | None = None
-        tried = fit.guess(budget)
-        trial = 0
-        while True:
+        tried, low = fit.guess(budget), 0
+        for trial in range(MOST_TRIALS):
             model = self._components.model(fit, tried)
             coded = self._model_bytes(model)
             size = len(coded)
-            if size <= budget and (best is None or model.step < best[0].step):
+            if size > budget:
+                low = max(low, tried)
+            elif best is None or model.step < best[0].step:
                 best = model, coded
-            trial += 1
-            near = CLOSE * budget < size <= budget
-            if near or not len(model.basis) or (best is not None and trial >= TRIALS):
+            if CLOSE * budget < size <= budget or not len(model.basis):
                 break
             wanted = max(1, round(tried * size / max(AIMED * budget, 1.0)))
-            tried = max(wanted, tried + 1) if size > budget else wanted
-            if tried > LARGEST or (best is not None and tried >= best[0].step):
+            if best is None:
+                tried = max(wanted, tried + 1)
+                if tried > LARGEST:
+                    break
+                continue
+            # Between a step too small and one small enough; in the middle where bytes change with
+            # the step in another way than they mostly do.
+            high = best[0].step
+            if trial >= TRIALS or high - low < 2:
                 break
+            tried = wanted if low < wanted < high else round((max(low, 1) * high) ** 0.5)
+            tried = min(max(tried, low + 1), high - 1)
         if best is None or best[0].step == model.step:
             return model, coded
         return self._components.model(fit, best[0].step), best[1]

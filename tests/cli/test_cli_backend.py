@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.cli.app import run
+from pipeline.coding import backend as backends
 from pipeline.coding import cuda
 from pipeline.container.block_records import MAGIC, RECORD
 from pipeline.container.reader import open_container
@@ -34,6 +36,8 @@ def gpu(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
     """Let the stand-in for CuPy be what CUDA finds."""
     if cupy_on_host.compiler() is None:
         pytest.skip("no g++ here to compile the .cu files for the CPU")
+    # one for each test, of this stand-in
+    monkeypatch.setattr(backends, "_coder", functools.cache(backends._coder.__wrapped__))
     stand_in = cupy_on_host.make(tmp_path_factory.getbasetemp())
     monkeypatch.setattr(cuda, "import_cupy", lambda: stand_in)
     monkeypatch.setattr(cuda.Coder.__init__, "__defaults__", (None, cupy_on_host.SHAPE, 2))

@@ -9,6 +9,7 @@
     python tools/bench --curves           error against size of the same, with a plot
     python tools/bench --scaling          how cost grows with bands, samples, blocks, components
     python tools/bench --open-loop        60 s from a camera that does not wait, ten times
+    python tools/bench --coded            captures that are coded: how much while the scan runs
     python tools/bench --genicam          the same from the virtual GenICam camera, and its limit
 
 Exit status 0 when everything was measured, whatever it came to; 1 when something failed; 2 for a

@@ -15,6 +15,9 @@ SECTION = "live, by the camera's clock"
 SECONDS, TRIAL_SECONDS = 8.0, 1.5
 #: Of the open-loop trials.
 OPEN_LOOP_SECONDS, OPEN_LOOP_TRIALS = 60.0, 10
+#: Captures that are coded, and what is asked of their coding.
+CODED_SETUP = live.Setup(fps=100.0, samples=640, bands=224, store="pca")
+CODED = ('coding = "packed"\nmax_error = 2', "max_error = 2", "lossless = true", "ratio = 16.0")
 
 
 def rows(settings: Settings) -> Iterator[Row]:
@@ -72,6 +75,25 @@ def open_loop_rows(settings: Settings, trials: int, seconds: float) -> Iterator[
         required=float(trials) if enough else None,
         note=f"{lost} lines lost in all, p99 at most {latest:.0f} ms",
     )
+
+
+def coded_rows(settings: Settings, seconds: float) -> Iterator[Row]:
+    """Run captures that are coded: how many of their lines are while the scan still runs."""
+    for pca in CODED:
+        setup = replace(CODED_SETUP, seconds=seconds, pca=pca)
+        done = live.record(setup, settings.folder)
+        check(done)
+        share = 100 * done.coded_in_scan / done.lines
+        cores = done.cpu.get("coding", 0.0)
+        yield Row(
+            section=SECTION,
+            step=f"lines coded while a scan of {seconds:g} s runs, {pca}",
+            geometry=f"{setup.samples} × {setup.bands}",
+            unit="% of the lines",
+            rate=Spread(share, share, share, 1),
+            lines_per_s=setup.fps,
+            note=f"{done.lost} lines lost, coding took {cores:.2f} cores; {done.coded}",
+        )
 
 
 def check(done: live.Trial) -> None:

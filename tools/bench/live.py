@@ -3,6 +3,7 @@
     python tools/bench/live.py --latency              four cameras' rates, some seconds each
     python tools/bench/live.py --open-loop            60 s of 1024 x 448 at 330 Hz, ten times
     python tools/bench/live.py --open-loop --trials 1 --seconds 10 --fps 500
+    python tools/bench/live.py --open-loop --trials 1 --fps 100 --store pca --pca "max_error = 2"
 
 Each run is a real capture, driver process and all, of the simulated camera, which produces by the
 clock whether or not there is room; previews, quality mask and references are on, raw lines go to
@@ -67,6 +68,8 @@ panel = 0.95
 backend = "{backend}"
 store = "{store}"
 threads = {threads}
+[pipeline.pca]
+{pca}
 [output]
 folder = "{folder}"
 name = "live"
@@ -106,6 +109,7 @@ class Setup:
     backend: str = "auto"
     store: str = "raw"
     threads: int = 0
+    pca: str = ""
 
     @property
     def lines(self) -> int:
@@ -158,6 +162,8 @@ class Trial:
         Fewest and most free slots of the engine's ring while scanning.
     cpu : dict
         Cores used while scanning, by process.
+    coded : str
+        How the file was coded; ``coded_in_scan`` of its lines while the scan ran.
     """
 
     clock: int
@@ -176,6 +182,8 @@ class Trial:
     missed: int = 0
     free_slots: tuple[int, int] = (0, 0)
     cpu: dict[str, float] = field(default_factory=dict)
+    coded: str = ""
+    coded_in_scan: int = 0
 
     @property
     def accounted(self) -> bool:
@@ -294,6 +302,7 @@ def judge(
         trial.latency_ms = {"median": median, "p99": p99, "max": age_ms.max()}
     trial.free_slots = (min(watch.free), max(watch.free)) if watch.free else (0, 0)
     trial.cpu = watch.cores()
+    trial.coded, trial.coded_in_scan = result.coded, result.coded_in_scan
     return trial
 
 
@@ -332,6 +341,8 @@ class Watch:
         spent = {}
         try:
             for pid in (os.getpid(), *map(int, Path(own).read_text().split())):
+                if pid not in self.names:
+                    self.names[pid] = _called(pid)
                 after = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
                 spent[pid] = (int(after[11]) + int(after[12])) / _TICKS
         except OSError:  # not Linux, or one of them just ended
@@ -343,11 +354,17 @@ class Watch:
         seconds = self._ended - self._began
         if seconds <= 0:
             return {}
-        both = self._first.keys() & self._last.keys()
+        # One that started meanwhile had spent nothing before.
         return {
-            self.names.get(pid, "driver"): round((self._last[pid] - self._first[pid]) / seconds, 3)
-            for pid in sorted(both)
+            self.names[pid]: round((spent - self._first.get(pid, 0.0)) / seconds, 3)
+            for pid, spent in sorted(self._last.items())
         }
+
+
+def _called(pid: int) -> str:
+    """Say which child of a capture a process is."""
+    command = Path(f"/proc/{pid}/cmdline").read_text()
+    return "coding" if "pipeline.scan_coder" in command else "driver"
 
 
 def subscribe(endpoint: str, out: Path) -> int:
@@ -410,7 +427,7 @@ def summary(trial: Trial) -> str:
         f"{trial.seconds:.1f} s, at least {fewest} of {most} slots free, "
         f"{trial.not_inspected} not inspected, latency p99 "
         f"{trial.latency_ms.get('p99', float('nan')):.0f} ms, {trial.unseen} unseen; "
-        f"{_cores(trial)}{''.join(f'; {text}' for text in trial.errors)}"
+        f"{'; '.join(filter(None, [_cores(trial), trial.coded, *trial.errors]))}"
     )
 
 
@@ -421,7 +438,7 @@ def _cores(trial: Trial) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of a setup."""
     plain = Setup()
-    for name in ("fps", "samples", "bands", "block_lines", "backend", "store", "threads"):
+    for name in ("fps", "samples", "bands", "block_lines", "backend", "store", "threads", "pca"):
         value = getattr(plain, name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value))
     parser.add_argument("--seconds", type=float, help="of each capture (60; 10 for latencies)")
@@ -431,7 +448,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Run what the options ask for: ``latency`` and ``open_loop``, each a list of trials."""
-    names = ("fps", "samples", "bands", "block_lines", "backend", "store", "threads", "seconds")
+    names = ("fps", "samples", "bands", "block_lines", "backend", "store", "threads", "pca")
+    names += ("seconds",)
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     results: dict[str, Any] = {}
     if args.latency:

@@ -53,7 +53,7 @@ def bench(args: argparse.Namespace) -> int:
     """Measure and print; 1 when something failed, with what was measured until then."""
     settings = settled(args)
     measured_alone = (args.peers, args.scaling, args.open_loop, args.genicam, args.compression)
-    asked = any(measured_alone) or args.curves
+    asked = any(measured_alone) or args.curves or args.coded
     chosen = args.only or (() if asked else SECTIONS)
     machine = describe(available_cores(), peers=bool(args.peers or args.compression))
     rows: list[Row] = []
@@ -90,6 +90,8 @@ def measured(
         yield from latency.rows(settings)
     if args.open_loop:
         yield from latency.open_loop_rows(settings, args.trials, args.seconds)
+    if args.coded:
+        yield from latency.coded_rows(settings, args.seconds)
     if args.genicam:
         yield from genicam.rows(settings, args.trials, args.seconds, args.rate_seconds)
     if args.peers:
@@ -200,6 +202,11 @@ def parser() -> argparse.ArgumentParser:
         "--open-loop", action="store_true", help="captures from a camera that does not wait"
     )
     made.add_argument(
+        "--coded",
+        action="store_true",
+        help="captures that are coded: how much of them while the scan runs",
+    )
+    made.add_argument(
         "--genicam",
         action="store_true",
         help="captures from the virtual GenICam camera, and the largest rate without a loss",
@@ -224,7 +231,7 @@ def parser() -> argparse.ArgumentParser:
         "--seconds",
         type=number(float, 0.1, 86400),
         default=latency.OPEN_LOOP_SECONDS,
-        help="how long each capture of --open-loop and --genicam takes "
+        help="how long each capture of --open-loop, --coded and --genicam takes "
         f"({latency.OPEN_LOOP_SECONDS:g}); shorter: a trial",
     )
     return made
