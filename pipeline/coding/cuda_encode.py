@@ -17,12 +17,14 @@ from pipeline.coding.apart import Matrix, take_apart
 from pipeline.coding.cuda_blocks import read_aside
 from pipeline.coding.cuda_decode import MATRIX, ROWS_EACH, queue_together
 from pipeline.coding.cuda_fit import Components, Model
+from pipeline.coding.cuda_fitted import Fitted
 from pipeline.coding.cuda_memory import Place
 from pipeline.coding.cuda_rows import RowCoder
-from pipeline.coding.cuda_tables import LARGEST, STEP_BITS, Fitted
 from pipeline.coding.interface import BlockStats, Encoded, Masks, Noise, Pixels
 from pipeline.coding.pca import PcaCoding
+from pipeline.coding.pca_fit import LARGEST
 from pipeline.coding.rans import encode_rows
+from pipeline.coding.rebuild import STEP_BITS
 from pipeline.coding.sections import Sections, deflated
 from pipeline.compute.cuda_device import Shape
 

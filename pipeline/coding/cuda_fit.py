@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from pipeline.coding.apart import Matrix
 from pipeline.coding.cuda_decode import chunks_of
+from pipeline.coding.cuda_fitted import Fitted, is_exact
 from pipeline.coding.cuda_memory import Part, Place
 from pipeline.coding.cuda_rows import Start
-from pipeline.coding.cuda_tables import STEP_BITS, Fitted, is_exact
+from pipeline.coding.rebuild import STEP_BITS
 from pipeline.compute.cuda_device import DEVICE_TO_DEVICE, address
 
 #: Scores go to the next whole step from this fraction of it on.

@@ -12,9 +12,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from pipeline.coding.compiled import compile_rans
 from pipeline.coding.cuda_decode import ROWS, STREAMS, chunks_of, most_threads
 from pipeline.coding.cuda_memory import Part, Place
-from pipeline.coding.cuda_tables import CLASSES, MOST_SHIFT, SYMBOLS, classes_of, tables_of
+from pipeline.coding.rans import CLASSES, MOST_SHIFT, SYMBOLS, classes_of, tables_of
 from pipeline.coding.sections import deflated, section
 from pipeline.compute.cuda_device import Shape
 
@@ -73,7 +74,7 @@ class RowCoder:
         totals = self._totals.cut(8 * rows)
         place.zero(totals)
         self._start("sum_rows", many, threads, place.at(values), place.at(totals), np.uint64(n))
-        classes, shift = classes_of(place.fetch(totals)[0].view(np.uint64), n)
+        classes, shift = classes_of(place.fetch(totals)[0].view(np.uint64) / n)
         kinds = np.zeros((len(shift), 3), np.int32)
         kinds[:, 0] = shift
         place.put(self._sent["classes"], classes)
@@ -83,7 +84,7 @@ class RowCoder:
         fields = self._fields(values, rows, n)
         self._start("count_values", many, threads, fields, place.at(counts))
         seen = place.fetch(counts)[0].view(np.uint32).reshape(len(shift), WINDOW)
-        tables = tables_of(seen, shift)
+        tables = tables_of(seen, shift, compile_rans(np.dtype(np.int32)))
         kinds[:, 1], kinds[:, 2] = tables.least, tables.count
         bits = shift[classes].astype(np.uint64) * np.uint64(n)
         place.put(self._sent["kinds"], kinds)

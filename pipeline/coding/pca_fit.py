@@ -92,14 +92,8 @@ class Fit:
 
     def step_for(self, size: float, factor: float = 1.0) -> int:
         """Find the step whose bytes, as estimated and times a factor, are nearest to a size."""
-        # A score costs about log2 (3 spread / step) bits.
-        spread = 3.0 * np.sqrt(self._power) * (1 << STEP_BITS)
+        step = guessed_step(self._power, self.columns, size / factor)
         low, high = 0.0, float(np.log2(LARGEST))
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            bits = self.columns * np.log2(np.maximum(spread / 2**middle, 1.0)).sum()
-            low, high = (middle, high) if factor * bits > 8 * size else (low, middle)
-        step, low, high = high, 0.0, float(np.log2(LARGEST))
         turned = False
         for _ in range(STEPS):
             found = factor * self.estimate(2.0**step)
@@ -122,7 +116,7 @@ class Fit:
         """Estimate the bytes, and how many components are worth theirs."""
         # What is weaker has a score of a step here and there, too few to be worth a basis vector.
         count = int(np.count_nonzero(self._power > (WEAKEST * step) ** 2))
-        exact, stored = self._sample(count), self._stored(step, count)
+        exact, stored = self._sample(count), stored_bits(self._power[:count], step)
         scale, add = np.float32(1 / step), np.float32(1 - ROUND_UP)
         bits, last = compile_fit().count_bits(
             exact, scale, add, stored, self._size, self.columns, WORTH, CODED_BITS
@@ -187,19 +181,66 @@ class Fit:
         for first in range(0, self.columns, TILE):
             part = exact[:, first : first + TILE]
             round_scores(part, scale, add, first, scores, saved, hits, tops)
-        bits = self._stored(step, count)
-        rare = np.log2(np.maximum(self.columns / np.maximum(hits, 1), 1))
-        cost = CODED_BITS * bits * self._size + hits * (2 + rare)
-        kept = np.flatnonzero((hits > 0) & (saved > WORTH * cost))
-        units = (2.0 ** (BASIS_BITS - bits[kept]))[:, None]
-        basis = np.rint(self._vectors[kept] * (1 << BASIS_BITS) / units) * units
-        basis = np.clip(basis, -(1 << BASIS_BITS), (1 << BASIS_BITS) - units)
+        bits = stored_bits(self._power[:count], step)
+        kept, basis = chosen_basis(self._vectors[:count], bits, self.columns, saved, hits)
         first_ones = len(kept) == 0 or kept[-1] == len(kept) - 1
         chosen = scores[: len(kept)] if first_ones else scores[kept]
-        return Model(basis.astype(np.int32), chosen, whole, self._means, tops[kept])
+        return Model(basis, chosen, whole, self._means, tops[kept])
 
-    def _stored(self, step: float, count: int) -> Floats:
-        """Give the bits that the elements of basis vectors are stored with."""
-        spread = np.sqrt(self._power[:count]) / step
-        bits: Floats = np.ceil(np.log2(np.maximum(spread, 1e-3))) + SPARE_BITS
-        return np.clip(bits, 4, BASIS_BITS)
+
+def stored_bits(power: Floats, step: float) -> Floats:
+    """Give the bits that the elements of basis vectors are stored with.
+
+    Parameters
+    ----------
+    power : ndarray (components,)
+        Mean squares of the scores, counts².
+    step : float
+        counts.
+    """
+    spread = np.sqrt(power) / step
+    bits: Floats = np.ceil(np.log2(np.maximum(spread, 1e-3))) + SPARE_BITS
+    return np.clip(bits, 4, BASIS_BITS)
+
+
+def chosen_basis(
+    vectors: Floats, bits: Floats, columns: int, saved: Floats, hits: NDArray[np.int64]
+) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+    """Choose the components that are worth their place, and round their basis vectors.
+
+    Parameters
+    ----------
+    vectors : ndarray (components, rows)
+    bits : ndarray (components,)
+        As of ``stored_bits``.
+    columns : int
+    saved, hits : ndarray (components,)
+        The squared error that scores save, in steps, and how many of them are not 0.
+
+    Returns
+    -------
+    kept : ndarray
+        Numbers of the components.
+    basis : ndarray of int32 (kept, rows)
+    """
+    rare = np.log2(np.maximum(columns / np.maximum(hits, 1), 1))
+    cost = CODED_BITS * bits * vectors.shape[1] + hits * (2 + rare)
+    kept = np.flatnonzero((hits > 0) & (saved > WORTH * cost))
+    one = 1 << BASIS_BITS
+    units = (2.0 ** (BASIS_BITS - bits[kept]))[:, None]
+    basis = np.rint(vectors[kept] * one / units) * units
+    return kept, np.clip(basis, -one, one - units).astype(np.int32)
+
+
+def guessed_step(power: Floats, columns: int, size: float) -> float:
+    """Guess the logarithm (to base 2) of the step that leaves so many bytes.
+
+    A score costs about log2 (3 spread / step) bits.
+    """
+    spread = 3.0 * np.sqrt(power) * (1 << STEP_BITS)
+    low, high = 0.0, float(np.log2(LARGEST))
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        bits = columns * np.log2(np.maximum(spread / 2**middle, 1.0)).sum()
+        low, high = (middle, high) if bits > 8 * size else (low, middle)
+    return high

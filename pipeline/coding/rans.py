@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,10 @@ CLASSES: Final = 64
 LANES: Final = (32, 256)
 #: Values from which on there are many lanes.
 MANY: Final = 1 << 20
-#: Classes per factor of two of spread.
-PER_OCTAVE: Final = 3
+#: Classes per factor of two of spread: as many as there may be tables for.
+PER_OCTAVE: Final = (3, 2, 1)
+#: Least spread that is told from none.
+LEAST_SPREAD: Final = 1e-4
 #: Values are coded in units of 1/8 to 1/16 of their spread, the bits below as they are: over so
 #: narrow a unit a Gaussian is flat to 0.001 bits.
 FINE: Final = 3
@@ -291,31 +293,67 @@ def _values(
     return out
 
 
+def classes_of(spread: NDArray[np.float64]) -> tuple[NDArray[np.uint8], Ints]:
+    """Sort rows into classes by their spread, as many as there may be tables for at most.
+
+    Parameters
+    ----------
+    spread : ndarray (rows,)
+        Mean magnitudes.
+
+    Returns
+    -------
+    classes : ndarray of uint8 (rows,)
+    shift : ndarray of int32 (classes,)
+        Low bits.
+    """
+    octave = np.log2(np.maximum(spread, LEAST_SPREAD))
+    for each in PER_OCTAVE:
+        levels, which = np.unique(np.floor(each * octave), return_inverse=True)
+        if len(levels) <= CLASSES:
+            break
+    shift = np.clip(np.floor(levels / each) - FINE, 0, MOST_SHIFT).astype(np.int32)
+    return which.astype(np.uint8), shift
+
+
 def _make_tables(values: Rows, kernels: RansKernels) -> tuple[NDArray[np.uint8], Tables]:
     """Sort rows into classes by their spread, and measure each class's frequencies."""
     every = max(1, values.shape[1] // SAMPLE)
     total = np.empty(len(values), np.int64)
     kernels.spreads(values, every, total)
-    spread = every * total / values.shape[1]
-    kind = np.where(spread > 0, np.floor(PER_OCTAVE * np.log2(np.maximum(spread, 1e-4))), -99)
-    levels, which = np.unique(np.maximum(kind, -40), return_inverse=True)
-    classes = which.astype(np.uint8)
-    shift = np.clip(np.floor(levels / PER_OCTAVE) - FINE, 0, MOST_SHIFT).astype(np.int32)
-    least, count = np.zeros((2, len(levels)), np.int32)
-    frequency = np.zeros((len(levels), SYMBOLS), np.uint32)
+    classes, shift = classes_of(every * total / values.shape[1])
     counts = kernels.histogram(values, classes, shift, every)
+    return classes, tables_of(counts, shift, kernels, complete=every == 1)
+
+
+def tables_of(
+    counts: NDArray[Any], shift: Ints, kernels: RansKernels, *, complete: bool = True
+) -> Tables:
+    """Make tables of how often each value occurs in each class.
+
+    Parameters
+    ----------
+    counts : ndarray (classes, window)
+        Of values in units of their class, 0 in the middle of the window.
+    shift : ndarray of int32 (classes,)
+    kernels : RansKernels
+    complete : bool
+        Whether all values were counted; else others may occur.
+    """
+    least, count = np.zeros((2, len(shift)), np.int32)
+    frequency = np.zeros((len(shift), SYMBOLS), np.uint32)
     middle = counts.shape[1] // 2
-    for k, found in enumerate(counts):
-        all_values = int(found.sum())
-        kept = np.flatnonzero(found * RARE > all_values)
+    for k, found in enumerate(counts.astype(np.int64)):
+        total = int(found.sum())
+        kept = np.flatnonzero(found * RARE > total)
         if not len(kept):
             kept = np.array([int(found.argmax())])
         first = int(kept[0])
         last = min(int(kept[-1]), first + SYMBOLS - 2)
         inside = found[first : last + 1]
-        beside = all_values - int(inside.sum())
-        if every > 1:  # among those that were not counted there may be one
+        beside = total - int(inside.sum())
+        if not complete:
             inside, beside = np.maximum(inside, 1), max(beside, 1)
         least[k], count[k] = first - middle, last + 1 - first
         frequency[k, : count[k] + 1] = kernels.scaled(np.append(inside, beside), 1 << BITS)
-    return classes, Tables(shift, least, count, frequency)
+    return Tables(shift, least, count, frequency)

@@ -17,7 +17,6 @@ from pipeline.coding import cuda_rows
 from pipeline.coding.choose import coding_of, make_coding
 from pipeline.coding.cuda import Coder, CudaCoding
 from pipeline.coding.cuda_rows import RowCoder
-from pipeline.coding.cuda_tables import classes_of
 from pipeline.coding.interface import BlockShape, Encoded, Masks, Noise
 from pipeline.coding.pca import PcaCoding
 from pipeline.coding.predicted import PredictedCoding
@@ -146,14 +145,6 @@ def row_bytes(coder: Coder, values: Any) -> bytes:
         rows = RowCoder(place, start, *values.shape, shape)
         place.begin()
         return rows.code(there, *values.shape)
-
-
-def test_there_are_never_more_classes_than_tables() -> None:
-    totals = (1000 * 2.0 ** np.linspace(-14, 30, 400)).astype(np.uint64)
-    classes, shift = classes_of(totals, 1000)
-    assert len(shift) <= 64
-    assert classes.max() < len(shift)
-    assert (np.diff(shift) >= 0).all()
 
 
 def test_pixels_of_another_shape_are_refused(coder: Coder) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.coding.rans import decode_rows, encode_rows
+from pipeline.coding.rans import CLASSES, classes_of, decode_rows, encode_rows
 from pipeline.coding.rans_kernels import compile_rans
 from pipeline.coding.sections import Sections
 
@@ -48,3 +48,21 @@ def test_frequencies_add_up_and_none_that_occurs_is_lost(counts: list[int]) -> N
     made = compile_rans(np.dtype(np.int32)).scaled(np.array(counts, np.int64), 4096)
     assert made.sum() == 4096
     assert ((made > 0) == (np.array(counts) > 0)).all()
+
+
+def test_there_are_never_more_classes_than_tables() -> None:
+    spread = 2.0 ** np.linspace(-20, 24, 400)
+    classes, shift = classes_of(np.append(spread, 0.0))
+    assert len(shift) <= CLASSES
+    assert classes.max() < len(shift)
+    assert (np.diff(shift) >= 0).all()
+
+
+def test_rows_of_every_spread_come_back() -> None:
+    # more spreads than a stream may have tables for with three classes a factor of two
+    n = 20000
+    rng = np.random.default_rng(2)
+    values = np.array([(rng.normal(size=n) * 2.0 ** (-12 + r / 3.2)).round() for r in range(90)])
+    rows = values.clip(1 - 2**23, 2**23 - 1).astype(np.int32)
+    take = Sections(encode_rows(rows))
+    np.testing.assert_array_equal(decode_rows(take, 90, n), rows)
