@@ -219,10 +219,10 @@ def plan_capture(
     ConfigError
         Missing references for ``store = "reflectance"``, too little space, a bad name or text.
     """
-    wanted_codes = wanted_coding(rig.pipeline)
-    store = rig.pipeline.store if wanted_codes is None else "raw"
-    if wanted_codes is not None:
-        check_coding(wanted_codes, rig.pipeline.store, info, references)
+    asked = wanted_coding(rig.pipeline)
+    store = rig.pipeline.store if asked is None else "raw"
+    if asked is not None:
+        check_coding(asked, rig.pipeline.store, info, references)
     axis = settle_axis(rig, info, base, warn)
     _check_speed(rig, info, warn)
     if not references.complete and store == "reflectance":
@@ -238,8 +238,8 @@ def plan_capture(
         warn(text)
     name_bad_pixels(header, bad_pixels)
     coded = None
-    if wanted_codes is not None:
-        coded = capture_codings(wanted_codes, header, references)
+    if asked is not None:
+        coded = capture_codings(asked, header, references)
     bad = None if bad_pixels is None else is_bad(bad_pixels)
     corr = watched_correction(header, references, info.exposure_ms)
     factors, corr = plan_line_factors(header, info, references, corr, bad)

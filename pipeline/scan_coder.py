@@ -29,6 +29,9 @@ from pipeline.supervise import ChildProcess
 
 #: How often the process looks for new lines, s.
 _LOOK_S: Final = 0.1
+#: How long its end is waited for: while a line waits for its place on the disk, and else, s.
+_AT_ONCE_S: Final = 0.2
+_END_S: Final = 5.0
 #: Of the blocks that come last two stay in the page cache, in so many bytes at most.
 _CACHED_BLOCKS: Final = 2
 _MOST_CACHED: Final = 256 << 20
@@ -71,7 +74,7 @@ class ScanCoder:
         self._spool = writer.beside / SPOOL
         self._fd = -1
         self._lock = threading.Lock()
-        self._gave_room = False
+        self._full = self._gave_room = False
         order = _Order(
             parent=os.getpid(),
             partial=str(writer.partial),
@@ -112,8 +115,9 @@ class ScanCoder:
     def give_room(self) -> bool:
         """Give the room of all coded blocks back to the disk; says whether there was any."""
         with self._lock:
-            if self._fd >= 0 and not self._gave_room:
-                self._process.kill()
+            if self._fd >= 0 and not self._full:
+                self._full = True
+                self._process.kill(_AT_ONCE_S)
                 with contextlib.suppress(OSError):
                     self._gave_room = os.fstat(self._fd).st_size > 0
                     os.ftruncate(self._fd, 0)
@@ -121,8 +125,8 @@ class ScanCoder:
 
     def stop(self) -> tuple[Spool | None, str]:
         """End the process, at once; give its blocks, and why it had ended before, if it had."""
-        trouble = "the disk was full" if self._gave_room else self._process.last_words()
-        self._process.kill()
+        trouble = "the disk was full" if self._full else self._process.last_words()
+        self._process.kill(_END_S)
         try:
             return (Spool(self._fd, self._key) if self._fd >= 0 else None), trouble
         except OSError:
@@ -130,8 +134,9 @@ class ScanCoder:
 
     def close(self) -> None:
         """End the process, and leave nothing behind; a second call does nothing."""
-        self._process.kill()
-        self._process.stop()
+        self._process.kill(_END_S)
+        if not self._process.alive:
+            self._process.stop()
         with self._lock:
             fd, self._fd = self._fd, -1
             if fd >= 0:

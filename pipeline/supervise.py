@@ -9,6 +9,7 @@ again. Knows subprocess and the error tree, nothing of lines or links.
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import signal
 import subprocess
@@ -188,8 +189,11 @@ class ChildProcess:
                 self.kill()
         self._reap()
 
-    def kill(self) -> None:
-        """End it at once, with all that it started in its session."""
+    def kill(self, timeout_s: float | None = None) -> None:
+        """End it at once, with all that it started in its session, and wait for that.
+
+        For ``timeout_s`` at most: what waits for a disk ends when the disk lets it.
+        """
         process = self._process
         if process is None or process.poll() is not None:
             return
@@ -199,7 +203,8 @@ class ChildProcess:
             except (ProcessLookupError, PermissionError):
                 pass
         process.kill()
-        process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout_s)
 
     def watch(
         self,

@@ -194,3 +194,16 @@ def test_a_driver_gets_the_overrides() -> None:
     assert driver.command[-4:] == ["--set", "camera.fps=1", "--set", "scan.lines=2"]
     assert driver.command[1:5] == ["-P", "-m", "pipeline.cli", "drive"]
     assert driver.command[driver.command.index("--parent") + 1] == str(os.getpid())
+
+
+def test_an_end_that_is_not_to_be_waited_for_is_still_an_end() -> None:
+    process = child("import time; time.sleep(60)")
+    process.start()
+    pid = process.pid
+    assert pid is not None
+    began = time.monotonic()
+    process.kill(0.0)
+    assert time.monotonic() - began < 5.0
+    wait_until(lambda: not process.alive)
+    assert gone(pid)
+    process.stop()
