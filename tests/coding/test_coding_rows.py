@@ -62,7 +62,7 @@ def test_rows_of_every_spread_come_back() -> None:
     # more spreads than a stream may have tables for with three classes a factor of two
     n = 20000
     rng = np.random.default_rng(2)
-    values = np.array([(rng.normal(size=n) * 2.0 ** (-12 + r / 3.2)).round() for r in range(90)])
+    values = np.array([(rng.normal(size=n) * 2.0 ** (-4 + r / 3.4)).round() for r in range(90)])
     rows = values.clip(1 - 2**23, 2**23 - 1).astype(np.int32)
     take = Sections(encode_rows(rows))
     np.testing.assert_array_equal(decode_rows(take, 90, n), rows)
