@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.arming import Warn
 from pipeline.bad_pixel_map import describe, load_map
-from pipeline.bad_pixels import Findings, Kind, Statistics, find
+from pipeline.bad_pixels import Findings, Kind, Statistics, find, is_bad
 from pipeline.config import Rig
 from pipeline.errors import CameraError, ConfigError
 from pipeline.events import Arming, EventBus
@@ -50,10 +50,11 @@ def arm_bad_pixels(
         path = base / Path(where).expanduser()
         kinds, said = load_map(path, info, rig.camera.flip)
         bus.emit(Arming(text=said))
+        warn_of_many(is_bad(kinds), warn, f"look at the map {path} first")
         return kinds
     found = find_in(references, info.saturation_level, rig.references.dark_columns)
     bus.emit(Arming(text=describe(found.kinds)))
-    warn_of_many(found, warn)
+    warn_of_many(found.bad, warn)
     return found.kinds
 
 
@@ -82,21 +83,20 @@ def find_in(
     )
 
 
-def warn_of_many(found: Findings, warn: Warn) -> None:
-    """Warn when so many pixels are bad that the references must be at fault."""
-    share = float(found.bad.mean())
+def warn_of_many(
+    bad: NDArray[np.bool_],
+    warn: Warn,
+    advice: str = "look at the references first (lamp, panel, shutter, exposure)",
+) -> None:
+    """Warn when so many pixels are bad that what they were found in must be at fault."""
+    share = float(bad.mean())
     if share > MOST:
-        warn(
-            f"bad pixels: {100 * share:.0f} % of all, more than any camera has: look at the "
-            "references first (lamp, panel, shutter, exposure)"
-        )
+        warn(f"bad pixels: {100 * share:.0f} % of all, more than any camera has: {advice}")
 
 
 def _statistics(reference: Reference) -> Statistics:
-    lines = reference.fields.get("lines averaged", 0)
-    return Statistics(
-        reference.mean, reference.std, int(lines) if isinstance(lines, (int, float)) else 0
-    )
+    known = "lines averaged" in reference.fields
+    return Statistics(reference.mean, reference.std, reference.lines if known else 0)
 
 
 def _from_driver(info: CameraInfo, session: Session) -> NDArray[np.uint8]:

@@ -175,9 +175,13 @@ def load_map(path: Path, camera: CameraInfo, flip: Sequence[str]) -> tuple[Kinds
     ConfigError
         When it fits neither the sensor nor the lines, or is of another camera.
     """
-    file = open_envi(path)
-    cube = file.raw
     where = f"[pipeline] bad_pixels = {path}"
+    named = path.with_name(path.name + ".hdr")
+    # As swath bad-pixels writes it for a name without an ending.
+    file = open_envi(named if named.is_file() and not path.exists() else path)
+    cube = file.raw
+    if cube.dtype.kind == "c":
+        raise ConfigError(f"{where}: found complex data, allowed are the numbers of classes")
     serial = str(file.header.get("serial number", "")).strip()
     if serial and camera.serial and serial != camera.serial:
         raise ConfigError(f"{where}: is of camera {serial}, this one is {camera.serial}")

@@ -7,7 +7,7 @@ Knows arming, references, maps and the session; nothing is scanned.
 from __future__ import annotations
 
 import datetime as dt
-import os
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as Flag
@@ -23,13 +23,16 @@ from pipeline.config import Rig
 from pipeline.container.envi import EnviFile, open_envi
 from pipeline.container.header import Header
 from pipeline.container.references import make_reference
-from pipeline.errors import CameraError, ConfigError, StorageError
+from pipeline.errors import CameraError, ConfigError
 from pipeline.events import Arming, EventBus, Warned
+from pipeline.new_files import header_path, write_new
 from pipeline.reference_arming import arm_references
 from pipeline.reference_run import FOLDER
 from pipeline.session import Session
 from pipeline.stream.messages import CameraInfo
 
+#: Rows or columns of the largest sensor that a header is believed to tell of.
+MOST_PIXELS: Final = 1 << 15
 NOTE: Final = "bad pixels by sensor row and column"
 
 
@@ -98,7 +101,7 @@ def map_of_rig(
     if stop.is_set():
         raise CameraError("bad pixels: interrupted, nothing was written")
     found = find_in(references, info.saturation_level, rig.references.dark_columns)
-    warn_of_many(found, warn)
+    warn_of_many(found.bad, warn)
     full = BadPixelMap.of_line(found.kinds, window_of(info, rig.camera.flip), info.serial)
     return _write(target, full, found)
 
@@ -128,9 +131,9 @@ def map_of_files(black: Path, white: Path | None, out: Path | None) -> MapResult
             raise ConfigError(
                 f"{name}: has (bands, samples) = {np.shape(part.mean)}, the black has {shape}"
             )
-    level = header.number("saturation level") or 0
+    level = _finite(header, "saturation level")
     found = find(dark, bright, own, saturation_level=int(level))
-    info = _camera_of(header, (shape[0], shape[1]))
+    info = _camera_of(black, header, (shape[0], shape[1]))
     return _write(target, BadPixelMap.of_line(found.kinds, window_of(info), info.serial), found)
 
 
@@ -143,24 +146,40 @@ def _statistics(path: Path) -> tuple[Statistics, Header]:
         return Statistics(mean, std, lines), file.header
     beside = path.with_name(path.stem + "_std.hdr")
     spread = make_reference(*_opened(open_envi(beside))).array if beside.exists() else None
-    averaged = file.header.number("lines averaged") or 0
-    return Statistics(mean, spread, int(averaged)), file.header
+    return Statistics(mean, spread, int(_finite(file.header, "lines averaged"))), file.header
+
+
+def _finite(header: Header, name: str) -> float:
+    """Give a number of a header; 0, not known, where it is missing, infinite or none."""
+    value = header.number(name)
+    return value if value is not None and math.isfinite(value) else 0.0
 
 
 def _opened(file: EnviFile) -> tuple[Header, NDArray[Any]]:
     return file.header, file.raw
 
 
-def _camera_of(header: Header, shape: tuple[int, int]) -> CameraInfo:
-    """Give what a reference's header says of its camera."""
+def _camera_of(path: Path, header: Header, shape: tuple[int, int]) -> CameraInfo:
+    """Give what a reference's header says of its camera.
+
+    Raises
+    ------
+    ConfigError
+        When that is a sensor larger than there are.
+    """
 
     def pair(name: str) -> tuple[int, int] | None:
         values = header.floats(name)
-        if values is None or len(values) != 2 or min(values) < 1:
+        if values is None or len(values) != 2 or not all(value >= 1 for value in values):
             return None
+        if max(values) > MOST_PIXELS:
+            raise ConfigError(
+                f"{path}: {name}: found {values[0]:g} and {values[1]:g}, allowed are numbers from "
+                f"1 to {MOST_PIXELS}"
+            )
         return int(values[0]), int(values[1])
 
-    return CameraInfo(
+    info = CameraInfo(
         driver="file",
         sensor_type="",
         bands=shape[0],
@@ -173,14 +192,21 @@ def _camera_of(header: Header, shape: tuple[int, int]) -> CameraInfo:
         hroi=pair("hroi"),
         vroi=pair("vroi"),
     )
+    window = window_of(info)
+    if max(window.rows, window.columns) > MOST_PIXELS:
+        raise ConfigError(
+            f"{path}: binning and region: found a sensor of {window.rows} rows × {window.columns} "
+            f"columns, allowed are up to {MOST_PIXELS} each"
+        )
+    return info
 
 
 def _target(out: Path | None, configured: str | None) -> Path:
     """Give the header's path; its folder exists."""
     if out is not None:
-        target = out.with_suffix(".hdr")
+        target = header_path(out)
     elif configured not in (None, FIND):
-        target = Path(str(configured)).with_suffix(".hdr")
+        target = header_path(Path(str(configured)))
     else:
         now = dt.datetime.now(dt.UTC)
         target = Path(FOLDER).absolute() / f"bad-pixels-{now:%Y%m%dT%H%M%S}.hdr"
@@ -199,12 +225,5 @@ def _target(out: Path | None, configured: str | None) -> Path:
 def _write(target: Path, full: BadPixelMap, found: Findings) -> MapResult:
     """Write the data before the header, so that a header never stands without its data."""
     header, data = full.files(NOTE)
-    try:
-        for path, content in ((target.with_suffix(".envi"), data), (target, header)):
-            with path.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-    except OSError as error:
-        raise StorageError(f"{target.parent}: cannot be written: {error.strerror}") from error
+    write_new([(target.with_suffix(".envi"), data), (target, header)])
     return MapResult(target, full.kinds, found)

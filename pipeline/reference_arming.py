@@ -16,13 +16,13 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from pipeline.arming import Warn, settle_axis
-from pipeline.config import Rig
+from pipeline.config import GREATEST_PANEL, Rig
 from pipeline.describe import parse_fields
-from pipeline.errors import CameraError
+from pipeline.errors import CameraError, ReferenceMismatchError
 from pipeline.events import EventBus, PhaseKind, Progress, ReferenceTaken
 from pipeline.layout import LineStatus
 from pipeline.reference_choosing import Chosen, choose, own_black_for
-from pipeline.reference_conditions import camera_conditions
+from pipeline.reference_conditions import camera_conditions, number
 from pipeline.reference_panel import panel_reflectance
 from pipeline.reference_taking import Accumulator, refuse_faulty
 from pipeline.references import Reference, ReferenceSet, check_pair
@@ -86,7 +86,7 @@ def arm_references(
             bus.emit(
                 ReferenceTaken(
                     kind=kind,
-                    lines=int(reference.fields.get("lines averaged", 1)),
+                    lines=reference.lines,
                     mean=float(np.nanmean(reference.mean)),
                     source="; ".join(choices[kind]),
                 )
@@ -115,14 +115,32 @@ def _panel(
     panel: Any = rig.references.panel
     own = None if white is None else white.fields.get("white reflectance")
     if own is not None and panel == 1.0:
-        values = [float(v) for v in (own if isinstance(own, list) else [own])]
-        return values if len(values) > 1 else values[0]
+        return _own_panel(own)
     if white is None:
         return float(panel) if not isinstance(panel, str) else 1.0
     value, said = panel_reflectance(panel, settle_axis(rig, info, base, warn), base)
     for text in said:
         warn(text)
     return value
+
+
+def _own_panel(own: Any) -> float | list[float]:
+    """Read the ``white reflectance`` of a white's header.
+
+    Raises
+    ------
+    ReferenceMismatchError
+        When it holds anything else than shares.
+    """
+    values = [number(v) for v in (own if isinstance(own, list) else [own])]
+    good = [v for v in values if v is not None and 0 < v <= GREATEST_PANEL]
+    if not good or len(good) < len(values):
+        shown = ", ".join(str(v)[:20] for v in (own if isinstance(own, list) else [own])[:4])
+        raise ReferenceMismatchError(
+            f"white reference: white reflectance: found {shown or 'nothing'}, allowed are shares "
+            f"above 0 up to {GREATEST_PANEL:g}; say [references] panel otherwise"
+        )
+    return good if len(good) > 1 else good[0]
 
 
 def _panel_name(white: Reference | None) -> str | None:

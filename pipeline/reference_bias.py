@@ -86,7 +86,7 @@ def fit_bias_rate(blacks: Sequence[Reference]) -> BiasRate:
     shapes = {black.mean.shape for black in blacks}
     if len(shapes) > 1:
         raise ReferenceMismatchError(f"bias and rate: found blacks of shapes {sorted(shapes)}")
-    counts = [max(int(black.fields.get("lines averaged", 1)), 1) for black in blacks]
+    counts = [black.lines for black in blacks]
     certain = all(black.std is not None for black in blacks)
     shape = blacks[0].mean.shape
     s, sx, sxx, sy, sxy = (np.zeros(shape) for _ in range(5))

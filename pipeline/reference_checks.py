@@ -105,6 +105,20 @@ def misfits(
     return found
 
 
+def exposure_faults(kind: str, reference: Conditions) -> list[Misfit]:
+    """Say that an exposure is none, with which nothing can be scaled, compared or computed.
+
+    A black may have 0 ms: that is a bias frame.
+    """
+    exposure = reference.exposure
+    if exposure is None or (math.isfinite(exposure) and exposure > 0):
+        return []
+    if kind == "black" and exposure == 0:
+        return []
+    above = "from 0 up" if kind == "black" else "above 0"
+    return [Misfit("exposure value", f"exposure is {exposure:g} ms, allowed is a number {above}")]
+
+
 def white_faults(
     white: NDArray[Any],
     dark: NDArray[Any] | None,
@@ -122,6 +136,8 @@ def white_faults(
     saturated : float, optional
         Share of saturated pixels where lines were counted; from the mean where left out.
     """
+    if not np.isfinite(white).any():
+        return ["its pixels hold no number (allowed: counts)"]
     if not saturation:
         return []
     share = saturated
@@ -132,6 +148,8 @@ def white_faults(
             f"{100 * share:.1f} % of its pixels are saturated (allowed: {100 * MAX_SATURATED:.0f} "
             "%); shorten the exposure or dim the lamp"
         ]
+    if dark is not None and not np.isfinite(dark).any():
+        return ["the pixels of its dark hold no number (allowed: counts)"]
     floor = 0.0 if dark is None else float(np.nanmedian(dark))
     signal = float(np.nanpercentile(white if dark is None else white - dark, 99.0))
     reached = signal / max(saturation - floor, 1.0)
@@ -157,9 +175,12 @@ def black_faults(black: NDArray[Any], saturation: float | None) -> list[str]:
     saturation : float, optional
         Count from which a pixel is saturated; without it nothing is known.
     """
+    known = np.isfinite(black).any(axis=1)
+    if not known.any():
+        return ["its pixels hold no number (allowed: counts)"]
     if not saturation:
         return []
-    bands = np.nanmedian(black, axis=1)
+    bands = np.nanmedian(black[known], axis=1)
     level = float(np.nanmedian(bands)) / saturation
     spread = float(np.nanpercentile(bands, 95.0) - np.nanpercentile(bands, 5.0)) / saturation
     if level > MAX_BLACK:

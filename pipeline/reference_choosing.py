@@ -23,6 +23,7 @@ from pipeline.reference_checks import (
     Misfit,
     age_h,
     black_faults,
+    exposure_faults,
     hours,
     misfits,
     same_exposure,
@@ -114,6 +115,7 @@ def judge_read(
     never = [Misfit("geometry", placed)] if isinstance(placed, str) else []
     if isinstance(placed, Placement) and placed.bins:
         never += [Misfit("binning mode", text) for text in _bin_faults(kind, own, scan)]
+    never += exposure_faults(kind, conditions)
     against = misfits(kind, conditions, scan, config)
     if own is not None:
         against += [
@@ -235,7 +237,9 @@ def _judge_all(
 
 def _rank(judged: Judged, scan: Conditions) -> tuple[int, float, float]:
     exposure, wanted = judged.reference.exposure, scan.exposure
-    apart = abs(math.log(exposure / wanted)) if exposure and wanted else 0.0
+    apart = 0.0
+    if exposure is not None and wanted:
+        apart = abs(math.log(exposure / wanted)) if exposure > 0 else math.inf
     time = judged.reference.conditions.time
     return -len(judged.against), -apart, 0.0 if time is None else time.timestamp()
 

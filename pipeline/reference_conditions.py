@@ -171,7 +171,7 @@ def number(value: Any) -> float | None:
         value = value[0] if value else None
     try:
         return None if value is None else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
@@ -198,6 +198,6 @@ def _pair(value: Any) -> Pair | None:
         return None
     try:
         first, second = (int(v) for v in value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return (first, second) if first >= 1 and second >= 1 else None

@@ -83,9 +83,17 @@ def panel_reflectance(
 
 def _read(where: str, path: Path) -> NDArray[np.float64]:
     """Read nm and reflectance, in the order of wavelengths; a line of titles may lead."""
+    if not path.is_file():
+        raise ConfigError(
+            f"{where}: no such file; allowed is a number, or a CSV file of nm and reflectance"
+        )
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row and not row[0].lstrip().startswith("#")]
+            rows = [
+                row
+                for row in csv.reader(file)
+                if "".join(row).strip() and not row[0].lstrip().startswith("#")
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{where}: cannot be read: {error}") from None
     points: list[tuple[float, float]] = []
@@ -93,7 +101,8 @@ def _read(where: str, path: Path) -> NDArray[np.float64]:
         try:
             points.append((float(row[0]), float(row[1])))
         except (ValueError, IndexError):
-            if number:
+            # Titles may lead; a row with a number is one of values, and must not get lost.
+            if number or any(_is_number(cell) for cell in row[:2]):
                 raise ConfigError(
                     f"{where}: row {number + 1} is {row}, allowed are two numbers: nm, reflectance"
                 ) from None
@@ -114,3 +123,11 @@ def _read(where: str, path: Path) -> NDArray[np.float64]:
             f"share above 0 up to {GREATEST_PANEL:g}; 0.95 for 95 %?"
         )
     return table
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

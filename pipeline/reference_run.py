@@ -7,7 +7,6 @@ with a scan. Knows arming, session and references; the scan itself is :mod:`pipe
 from __future__ import annotations
 
 import datetime as dt
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +15,10 @@ from typing import Literal
 
 from pipeline.arming import Warn, settle_axis
 from pipeline.config import Rig
-from pipeline.errors import CameraError, ConfigError, StorageError
+from pipeline.container.envi import DATA_ENDINGS
+from pipeline.errors import CameraError, ConfigError
 from pipeline.events import Arming, EventBus, Warned
+from pipeline.new_files import WRITTEN, header_path, write_new
 from pipeline.reference_arming import take, take_unseen
 from pipeline.reference_conditions import Conditions, camera_conditions
 from pipeline.reference_panel import panel_reflectance
@@ -205,11 +206,19 @@ def _target(rig: Rig, kind: str) -> Path:
     """Give the header's path; its folder exists."""
     where = getattr(rig.references, kind)
     place = Path(FOLDER).absolute() if where in (None, "take") else Path(where)
-    if place.suffix and not place.is_dir():
-        target = place.with_suffix(".hdr")
+    ending = place.suffix.casefold()
+    if ending in WRITTEN and not place.is_dir():
+        target = header_path(place)
+    elif ending in DATA_ENDINGS[1:] and not place.is_dir():
+        raise ConfigError(
+            f"[references] {kind} = {str(place)!r}: a reference is written as .hdr and .envi; "
+            "allowed is a name with one of these endings, or a folder"
+        )
     else:
         target = place / f"{kind}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}.hdr"
-    for path in (target, target.with_suffix(".envi")):
+    # A dark that was left behind would be taken for that of the new white.
+    parts = ("", "_std", "_black", "_black_std")
+    for path in (target.with_name(target.stem + part + end) for part in parts for end in WRITTEN):
         if path.exists():
             raise ConfigError(
                 f"[references] {kind} = {str(path)!r}: exists, references are never overwritten; "
@@ -225,14 +234,10 @@ def _target(rig: Rig, kind: str) -> Path:
 
 
 def _write(target: Path, kind: str, entries: dict[str, bytes]) -> Path:
-    """Write data before headers, so that a header never stands without its data."""
-    try:
-        for name in sorted(entries, key=lambda name: name.endswith(".hdr")):
-            suffix = Path(name).name.removeprefix(kind)
-            with (target.parent / f"{target.stem}{suffix}").open("xb") as file:
-                file.write(entries[name])
-                file.flush()
-                os.fsync(file.fileno())
-    except OSError as error:
-        raise StorageError(f"{target.parent}: cannot be written: {error.strerror}") from error
+    """Write all or nothing: data before headers, and last the header that all others belong to."""
+    files = [
+        (target.parent / f"{target.stem}{Path(name).name.removeprefix(kind)}", entries[name])
+        for name in entries
+    ]
+    write_new(sorted(files, key=lambda one: (one[0].suffix == ".hdr", one[0] == target)))
     return target

@@ -8,6 +8,7 @@ modules, the container's plain ENVI files and the conditions of references.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,12 @@ class Reference:
     def exposure(self) -> float | None:
         """Exposure in ms, where it is known."""
         return number(self.fields.get("exposure"))
+
+    @property
+    def lines(self) -> int:
+        """Lines it is the mean of; 1, the worst, where that is not known."""
+        count = number(self.fields.get("lines averaged"))
+        return int(count) if count is not None and math.isfinite(count) and count >= 1 else 1
 
     @property
     def conditions(self) -> Conditions:
@@ -139,7 +146,19 @@ def check_pair(references: ReferenceSet) -> list[str]:
             f"the black of {own.exposure:g} ms is taken for it, which is wrong by what the dark "
             "depends on exposure (swath reference white takes both)"
         )
-    dim = int(np.count_nonzero(references.white.mean <= dark))
+    means = (references.white.mean, references.black.mean, dark)
+    counted = np.logical_and.reduce([np.isfinite(mean) for mean in means])
+    unknown = int(np.count_nonzero(~counted))
+    if unknown > dark.size // 2:
+        raise ReferenceMismatchError(
+            f"white and black reference: hold no number in {unknown} of {dark.size} pixels, "
+            "allowed are counts"
+        )
+    if unknown:
+        said.append(
+            f"white or black holds no number in {unknown} of {dark.size} pixels: marked invalid"
+        )
+    dim = int(np.count_nonzero(counted & (references.white.mean <= dark)))
     if dim > dark.size // 2:
         raise ReferenceMismatchError(
             f"white reference: not brighter than the black in {dim} of {dark.size} pixels; "

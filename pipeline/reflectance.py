@@ -85,7 +85,7 @@ def correction(
     Raises
     ------
     ReferenceMismatchError
-        When shapes differ, or an exposure or the panel's reflectance is not positive.
+        When shapes differ, or an exposure or the panel's reflectance is not positive and finite.
     """
     dark = np.asarray(black, np.float64)
     bright = np.asarray(white, np.float64)
@@ -105,11 +105,13 @@ def correction(
         raise ReferenceMismatchError(
             f"white reflectance: found {certified.size} values, allowed are 1 or {dark.shape[0]}"
         )
-    if not np.all(certified > 0):
-        raise ReferenceMismatchError("white reflectance: found a value that is not positive")
+    if not np.all((certified > 0) & (certified < np.inf)):
+        raise ReferenceMismatchError(
+            "white reflectance: found a value that is not positive, or infinite"
+        )
     ratio = 1.0
     if exposure is not None and white_exposure is not None:
-        if not (exposure > 0 and white_exposure > 0):
+        if not (0 < exposure < np.inf and 0 < white_exposure < np.inf):
             raise ReferenceMismatchError(
                 f"exposure: found {exposure} and {white_exposure} ms, allowed are positive values"
             )

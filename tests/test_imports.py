@@ -44,6 +44,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "pipeline.line_factors": (set(), set()),  # with the formula and errors
     "pipeline.bad_pixel_map": ({"pipeline.container", "pipeline.stream"}, set()),
     "pipeline.events": (set(), set()),
+    "pipeline.new_files": (set(), set()),  # with errors
     "pipeline.supervise": (set(), set()),
     "pipeline.child": (set(), set()),
     "pipeline.slots": (set(), set()),
@@ -112,7 +113,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {
             *(BELOW | ARMING),
             *("pipeline.rigfile", "pipeline.rig_check", "pipeline.toml_lines"),
-            "pipeline.reference_arming",
+            *("pipeline.reference_arming", "pipeline.new_files"),
         },
         {"zmq"},
     ),

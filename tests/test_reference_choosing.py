@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -403,3 +403,47 @@ def test_a_reference_is_compared_by_its_comment_lines(tmp_path: Path) -> None:
     moved = msgspec.structs.replace(named, hroi=(12, 15))
     with pytest.raises(ReferenceMismatchError, match=r"hroi is \[11, 14\], the camera's is \[12, "):
         chosen("white", path, info=moved)
+
+
+@pytest.mark.parametrize("exposure", [-2.0, 0.0, float("nan"), float("inf")])
+def test_an_exposure_that_is_none_costs_that_reference_alone(
+    tmp_path: Path, exposure: float
+) -> None:
+    """Nothing can be scaled by it, whatever the rig file says; another file still serves."""
+    scan = camera_conditions(INFO)
+    bad = write(tmp_path, "white1", exposure=exposure)
+    for config in (REFUSE, WARN):
+        for where in (bad.name, "."):
+            with pytest.raises(ReferenceMismatchError, match="ms, allowed is a number above 0"):
+                choose("white", where, tmp_path, scan, config, [])
+    write(tmp_path, "white2")
+    assert choose("white", ".", tmp_path, scan, WARN, []).said[0] == "white2.hdr"
+
+
+@pytest.mark.parametrize("exposure", [-1.0, float("nan"), float("inf")])
+def test_a_black_whose_exposure_is_none_is_not_fitted(tmp_path: Path, exposure: float) -> None:
+    for name, value in (("black1", exposure), ("black2", 1.0), ("black4", 4.0)):
+        counts = 60.0 + (value if name != "black1" else 0.0)
+        write(tmp_path, name, counts, exposure=value)
+    found = choose("black", ".", tmp_path, camera_conditions(INFO), REFUSE, [])
+    assert found.said == ["computed for 2 ms from 2 blacks of 1 to 4 ms"]
+    assert found.reference.mean == pytest.approx(np.full((3, 4), 62.0))
+
+
+def test_a_bias_frame_is_farther_than_any_exposure(tmp_path: Path) -> None:
+    write(tmp_path, "black0", 60.0, exposure=0.0, hours=0.1)
+    write(tmp_path, "black3", 60.0, exposure=2.1)
+    # A gain that differs keeps both from being fitted.
+    scan = camera_conditions(msgspec.structs.replace(INFO, gain=6.0))
+    assert choose("black", ".", tmp_path, scan, WARN, []).said[0] == "black3.hdr"
+
+
+def test_a_reference_without_a_number_is_refused_without_a_warning_of_numpy(
+    tmp_path: Path,
+) -> None:
+    scan = camera_conditions(INFO)
+    kinds: tuple[Literal["white", "black"], ...] = ("white", "black")
+    for kind in kinds:
+        write(tmp_path, kind, np.nan)
+        with pytest.raises(ReferenceMismatchError, match="hold no number"):
+            choose(kind, ".", tmp_path, scan, REFUSE, [])

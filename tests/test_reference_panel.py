@@ -55,7 +55,7 @@ def test_a_flank_beyond_the_certified_range_is_told(tmp_path: Path) -> None:
         ("0.3,0.9\n0.7,0.9\n", r"ends at 0.7; is that µm\? nm are expected"),
         ("300,0.9\n300,0.8\n700,0.9\n", "found a wavelength twice"),
         ("300,0.9\n500,nan\n700,0.9\n", "a value that is no number"),
-        (None, "cannot be read"),
+        (None, "no such file"),
     ],
 )
 def test_a_bad_panel_file_is_one_sentence(tmp_path: Path, text: str | None, message: str) -> None:
@@ -71,3 +71,24 @@ def test_numbered_bands_have_no_curve(tmp_path: Path) -> None:
     axis = SpectralAxis(np.array([1.0, 2.0]), None, "Index")
     with pytest.raises(ConfigError, match=r"needs wavelengths, this camera has none \(index\)"):
         panel_reflectance("panel.csv", axis, tmp_path)
+
+
+def test_a_first_row_of_values_is_no_title_that_gets_lost(tmp_path: Path) -> None:
+    axis = SpectralAxis(np.array([400.0, 500.0]), None)
+    for first in ("350,0.9x", "350 nm,0.9"):
+        (tmp_path / "panel.csv").write_text(f"{first}\n390,0.5\n600,0.5\n")
+        with pytest.raises(ConfigError, match="row 1 is"):
+            panel_reflectance("panel.csv", axis, tmp_path)
+
+
+def test_empty_rows_of_a_spreadsheet_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "panel.csv").write_text("nm,R\n390,0.5\n,\n600,0.5\n  \n")
+    axis = SpectralAxis(np.array([400.0, 500.0]), None)
+    assert panel_reflectance("panel.csv", axis, tmp_path)[0] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("name", ["", "missing.csv", "/dev/zero"])
+def test_a_panel_that_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
+    axis = SpectralAxis(np.array([400.0, 500.0]), None)
+    with pytest.raises(ConfigError, match="no such file; allowed is a number, or a CSV file"):
+        panel_reflectance(name, axis, tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from rigs import SIMULATED, capture, write_rig
 import pipeline.reference_run
 import swath
 from pipeline.container.envi import open_envi, write_envi
-from pipeline.errors import ConfigError, ReferenceMismatchError
+from pipeline.errors import ConfigError, HeaderError, ReferenceMismatchError, StorageError
 from pipeline.events import Event, EventBus, Warned
 from pipeline.reference_run import conditions_of, take_reference
 from pipeline.rigfile import load_rig
@@ -226,3 +228,62 @@ def test_the_conditions_of_a_rig_are_those_of_its_camera(rig: Path) -> None:
     scan = conditions_of(load_rig(rig), rig_path=rig, bus=EventBus())
     assert (scan.serial, scan.exposure, scan.binning) == ("SIM000001", 2.0, (1, 1))
     assert scan.mode == "unsure"
+
+
+def test_a_name_with_a_dot_is_a_folder_and_is_found_again(rig: Path, tmp_path: Path) -> None:
+    place = tmp_path / "white-2.5ms"
+    where = f"references.white={place}"
+    made, _ = take(rig, "white", where)
+    assert made.parent == place
+    take(rig, "black")
+    assert capture(rig, where, "scan.lines=4").lines == 4
+    with pytest.raises(ConfigError, match=r"written as .hdr and .envi"):
+        take(rig, "white", f"references.white={tmp_path / 'white.raw'}")
+
+
+def test_a_dark_that_was_left_behind_is_not_paired_with_a_new_white(
+    rig: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "white_black.hdr").write_text("of a white that was removed")
+    with pytest.raises(ConfigError, match=r"white_black.hdr': exists"):
+        take(rig, "white", f"references.white={tmp_path / 'white.hdr'}")
+    assert not list(tmp_path.glob("*.envi"))
+
+
+def test_a_disk_that_fills_up_leaves_nothing_of_a_reference(
+    rig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A white without the header of its own dark would be taken for one that has none."""
+    synced: list[int] = []
+
+    def full(file: int) -> None:
+        synced.append(file)
+        if len(synced) == 7:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pipeline.new_files.os.fsync", full)
+    where = f"references.white={tmp_path / 'new' / 'white.hdr'}"
+    with pytest.raises(StorageError, match=r"cannot be written: No space left on device"):
+        take(rig, "white", where)
+    assert list((tmp_path / "new").iterdir()) == []
+    monkeypatch.undo()
+    assert take(rig, "white", where)[0].exists()
+
+
+@pytest.mark.parametrize("own", ["{95}", "{}", "{inf}", "bright", "{-0.5}"])
+def test_a_white_that_tells_no_share_of_its_panel_is_refused(rig: Path, own: str) -> None:
+    white, _ = take(rig, "white")
+    take(rig, "black")
+    text = white.read_text().replace("white reflectance = {0.95}", f"white reflectance = {own}")
+    white.write_text(text)
+    with pytest.raises(ReferenceMismatchError, match=r"white reflectance: found .*, allowed are"):
+        capture(rig, "references.panel=1.0", "scan.lines=4")
+    assert capture(rig, "references.panel=0.9", "scan.lines=4").lines == 4
+
+
+def test_a_count_of_lines_that_is_no_number_is_one_sentence(rig: Path) -> None:
+    for kind in ("white", "black"):
+        made, _ = take(rig, kind)
+        made.write_text(made.read_text().replace("lines averaged = ", "lines averaged = many "))
+    with pytest.raises(HeaderError, match=r"lines averaged: found 'many .*', which is not an int"):
+        capture(rig, "scan.lines=4")

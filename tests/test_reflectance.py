@@ -60,3 +60,14 @@ def test_references_that_do_not_fit_are_refused(change: dict, message: str) -> N
     given = {"black": np.zeros((2, 3)), "white": np.ones((2, 3)), **change}
     with pytest.raises(ReferenceMismatchError, match=message):
         reflectance.correction(given.pop("black"), given.pop("white"), **given)
+
+
+def test_what_is_infinite_is_refused() -> None:
+    black, white = np.zeros((2, 3)), np.ones((2, 3))
+    for how in (
+        {"exposure": np.inf, "white_exposure": 1.0},
+        {"exposure": 1.0, "white_exposure": np.inf},
+        {"panel": np.inf},
+    ):
+        with pytest.raises(ReferenceMismatchError, match=r"allowed are positive values|infinite"):
+            reflectance.correction(black, white, **how)

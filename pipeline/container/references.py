@@ -26,6 +26,8 @@ from pipeline.line_factors import LineFactors, Part, Sums, Watched, blind, level
 from pipeline.reflectance import Correction, correction
 
 Float32 = NDArray[np.float32]
+#: More samples than any sensor has; a number beyond is none (nor is one that is infinite).
+_MOST: Final = 1 << 24
 #: Values of a reference that are averaged at once.
 _BLOCK_VALUES: Final = 1 << 20
 
@@ -115,7 +117,8 @@ class Reflectance:
         self.shape = shape
         self._bad, self._counts = bad, counts
         self._watched = watched_columns(header)
-        self._level = int(header.number("saturation level") or 0)
+        level = header.number("saturation level")
+        self._level = int(level) if level is not None and np.isfinite(level) else 0
         self._of_lines: LineFactors | None = None
         self._references = references
         self._exposure = header.number("exposure")
@@ -421,11 +424,12 @@ def watched_columns(header: Header) -> Watched:
     found: list[tuple[int, int] | None] = []
     for name in (PANEL_STRIP, DARK_COLUMNS):
         values = header.floats(name)
-        if name in header and (values is None or len(values) != 2):
+        fits = values is not None and len(values) == 2 and all(abs(v) < _MOST for v in values)
+        if name in header and not fits:
             raise ReferenceMismatchError(
                 f"{name}: found {header[name]!r}, allowed are two numbers: first and last sample"
             )
-        found.append(None if values is None else (int(values[0]), int(values[1])))
+        found.append(None if values is None or not fits else (int(values[0]), int(values[1])))
     return Watched(*found)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rigs import write_rig
 
 from pipeline.cli.app import run
-from pipeline.container.envi import open_envi
+from pipeline.container.envi import open_envi, write_envi
 
 
 def test_a_rigs_camera_is_mapped_and_the_map_is_used(
@@ -50,3 +51,52 @@ def test_what_cannot_be_asked_is_refused(
     said = capsys.readouterr().err
     assert sentence in said
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "status"),
+    [
+        *((f"{name} = {{{value}, 20}}", 2) for name in ("vroi", "hroi") for value in (1e9, "inf")),
+        ("binning = {1e6, 1e6}", 2),
+        ("binning = {20000, 1}", 2),
+        *((f"binning = {value}", 0) for value in ("{nan, 1}", "{1, nan}", "{0, 1}")),
+        *(
+            (f"{name} = {value}", 0)
+            for name in ("saturation level", "lines averaged")
+            for value in ("nan", "inf", "1e400")
+        ),
+    ],
+)
+def test_numbers_of_a_header_that_no_camera_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], field: str, status: int
+) -> None:
+    black = write_envi(tmp_path, "black", np.full((1, 4, 3), 60, np.float32))
+    black.write_text(black.read_text() + field + "\n")
+    out = tmp_path / "bad.hdr"
+    assert run(["bad-pixels", "--black", str(black), "--out", str(out)]) == status
+    assert out.exists() == (status == 0)
+    told = capsys.readouterr().err
+    if status:
+        assert str(black) in told
+        assert "allowed are" in told
+
+
+def test_a_map_is_found_by_the_name_it_was_given(tmp_path: Path) -> None:
+    rig = write_rig(tmp_path)
+    named = ["--set", f"pipeline.bad_pixels={tmp_path / 'bad-2.5ms'}"]
+    assert run(["bad-pixels", str(rig), *named]) == 0
+    assert (tmp_path / "bad-2.5ms.hdr").exists()
+    assert run(["capture", str(rig), "--lines", "4", *named]) == 0
+
+
+def test_a_map_that_calls_all_bad_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rig = write_rig(tmp_path)
+    made = write_envi(tmp_path, "map", np.ones((20, 48, 1), np.uint8), {"coordinates": "sensor"})
+    named = ["--set", f"pipeline.bad_pixels={made}"]
+    assert run(["capture", str(rig), "--lines", "4", *named]) == 0
+    assert "bad pixels: 100 % of all, more than any camera has" in capsys.readouterr().err
+    write_envi(tmp_path, "map", np.ones((20, 48, 1), np.complex64))
+    assert run(["capture", str(rig), "--lines", "4", *named]) == 2
+    assert "found complex data" in capsys.readouterr().err

@@ -280,3 +280,35 @@ def test_a_damaged_container_is_read_or_refused(tmp_path_factory, data: st.DataO
             cube.lost  # noqa: B018
     except SwathError:
         pass
+
+
+def with_field(path: Path, field: str) -> Path:
+    """Write a container of a white, a black and a header field that swath would not write."""
+    pixels = np.full((4, 5), 300.0)
+    procedures = {"read procedures": ["microservice:reflectance"]}
+    header, _ = encode_envi(np.full(SHAPE, 200, "u2"), procedures)
+    references = {"white": (pixels, {}), "black": (pixels / 3, {})}
+    make_hsi(path, np.full(SHAPE, 200, "u2"), references=references)
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(path.with_suffix(".made"), "w") as made:
+        for name in whole.namelist():
+            text = header + field.encode() + b"\n"
+            made.writestr(name, text if name == "data.hdr" else whole.read(name))
+    return path.with_suffix(".made").rename(path)
+
+
+@pytest.mark.parametrize("level", ["nan", "inf", "1e400"])
+def test_a_saturation_level_that_is_none_costs_no_reflectance(tmp_path: Path, level: str) -> None:
+    with swath.open(with_field(tmp_path / "a.hsi", f"saturation level = {level}")) as cube:
+        np.testing.assert_array_equal(cube.read(), np.float32(0.5))
+
+
+@pytest.mark.parametrize("field", ["panel strip", "dark columns"])
+@pytest.mark.parametrize("columns", ["{inf, 3}", "{nan, 1}", "{1, 1e300}"])
+def test_watched_columns_that_are_no_numbers_are_one_sentence(
+    tmp_path: Path, field: str, columns: str
+) -> None:
+    with (
+        swath.open(with_field(tmp_path / "a.hsi", f"{field} = {columns}")) as cube,
+        pytest.raises(ContainerError, match=rf"^{field}: found .*, allowed are two numbers"),
+    ):
+        cube.read()
