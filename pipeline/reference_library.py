@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pipeline.container.envi import open_envi
+from pipeline.container.envi import in_any_case, open_envi
 from pipeline.container.references import make_reference
 from pipeline.errors import ReferenceMismatchError
 from pipeline.reference_conditions import kept_fields
@@ -41,8 +41,8 @@ def read_reference(kind: Kind, path: Path) -> tuple[Reference, int]:
     mean = make_reference(file.header, file.raw).array
     fields = kept_fields(file.header, file.header.comments, *mean.shape)
     std = None
-    beside = path.with_name(path.stem + "_std.hdr")
-    if beside.exists():
+    beside = _beside(path, "_std")
+    if beside is not None:
         deviation = open_envi(beside)
         std = make_reference(deviation.header, deviation.raw).array
         if std.shape != mean.shape:
@@ -63,8 +63,8 @@ def own_black_of(white: Reference) -> Reference | None:
     """
     if white.path is None:
         return None
-    beside = white.path.with_name(white.path.stem + "_black.hdr")
-    if not beside.exists():
+    beside = _beside(white.path, "_black")
+    if beside is None:
         return None
     found = read_reference("white_black", beside)[0]
     if found.mean.shape != white.mean.shape:
@@ -72,6 +72,14 @@ def own_black_of(white: Reference) -> Reference | None:
             f"{beside}: has (bands, samples) = {found.mean.shape}, its white {white.mean.shape}"
         )
     return found
+
+
+def _beside(path: Path, part: str) -> Path | None:
+    """Find the header of what belongs to a reference; in capitals where its own name is."""
+    found = path.with_name(path.stem + part + ".hdr")
+    if found.is_file() or path.name == path.name.casefold():
+        return found if found.is_file() else None
+    return in_any_case(found)
 
 
 def library(folder: Path) -> list[tuple[Kind, Path]]:

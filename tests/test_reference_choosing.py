@@ -258,6 +258,20 @@ def test_a_whites_own_dark_lies_beside_it_and_has_to_fit_it(tmp_path: Path) -> N
         chosen("white", path)
 
 
+def test_a_white_in_capitals_has_its_dark_and_deviation(tmp_path: Path) -> None:
+    # as copied from a camera's own card
+    path = write(tmp_path, "white", 1000.0)
+    write(tmp_path, "white_std", 3.0)
+    write(tmp_path, "white_black", 64.0)
+    for file in [*tmp_path.iterdir()]:
+        file.rename(tmp_path / file.name.upper())
+    found = chosen("white", path.with_name("WHITE.HDR"))
+    assert found.own_black is not None
+    assert found.own_black.mean[0, 0] == 64.0
+    assert found.reference.std is not None
+    assert found.reference.std[0, 0] == 3.0
+
+
 def test_a_white_without_a_dark_gets_one_from_the_folder_of_blacks(tmp_path: Path) -> None:
     scan = camera_conditions(INFO)
     white = chosen("white", write(tmp_path, "white", exposure=1.0))

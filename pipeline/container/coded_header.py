@@ -142,6 +142,8 @@ def masks_of(header: Header, dtype: np.dtype[Any]) -> Masks:
     bad = tuple(value == 0 for value in good or ()) if len(good or ()) == header.bands else ()
     ignore = ignore_value(header, dtype)
     saturation = header.number("saturation level")
+    if saturation is not None and not 0 < saturation <= np.iinfo(dtype).max:  # nan, too
+        saturation = None
     return Masks(
         bad_bands=bad if any(bad) else (),
         ignore=None if ignore is None else int(ignore),

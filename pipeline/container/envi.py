@@ -107,19 +107,36 @@ def find_data(header_path: str | os.PathLike[str]) -> Path:
     """
     header = Path(header_path)
     base = header.with_suffix("") if header.suffix.casefold() == ".hdr" else header
-    try:
-        beside = {entry.name.casefold(): entry for entry in header.parent.iterdir()}
-    except OSError as error:
-        raise ContainerError(f"{header.parent}: cannot be read ({error.strerror})") from error
-    for ending in DATA_ENDINGS:
-        exact = base.with_name(base.name + ending)
-        found = exact if exact.is_file() else beside.get(exact.name.casefold())
-        if found is not None and found.is_file() and found != header:
+    names = [base.with_name(base.name + ending) for ending in DATA_ENDINGS]
+    for exact in names:
+        if exact.is_file() and exact != header:
+            return exact
+    for name in names:
+        found = in_any_case(name)
+        if found is not None and found != header:
             return found
     raise ContainerError(
         f"{header}: found no data file beside it, allowed are {base.name} and {base.name} with "
         f"one of {' '.join(DATA_ENDINGS[1:])}"
     )
+
+
+def in_any_case(path: Path) -> Path | None:
+    """Give the file of this name, or of one that differs in capitals only; None without one.
+
+    Raises
+    ------
+    ContainerError
+        When the folder cannot be read.
+    """
+    if path.is_file():
+        return path
+    wanted = path.name.casefold()
+    try:
+        found = (entry for entry in path.parent.iterdir() if entry.name.casefold() == wanted)
+        return next((entry for entry in sorted(found) if entry.is_file()), None)
+    except OSError as error:
+        raise ContainerError(f"{path.parent}: cannot be read ({error.strerror})") from error
 
 
 def find_header(data_path: str | os.PathLike[str]) -> Path:

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from made_containers import counting, make_hsi
 
 import swath
-from pipeline.container.coded_header import stated_error
+from pipeline.container.coded_header import masks_of, stated_error
 from pipeline.container.compress import Wanted, compress
 from pipeline.container.decompress import decompress
 from pipeline.container.envi import encode_envi, write_envi
 from pipeline.container.export import export, sidecar
+from pipeline.container.header import Header
 from pipeline.container.reader import Container
 from pipeline.container.repack import append_exploration, repack
 from pipeline.container.validate import validate
@@ -332,6 +333,13 @@ def test_what_cannot_be_coded_is_refused_in_a_sentence(tmp_path, rng):
     with pytest.raises(ContainerError, match="PCA scores"):
         compress(tmp_path / "scores.hsi", tmp_path / "b.hsi")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["coded.hsi", "plain.hsi", "scores.hsi"]
+
+
+@pytest.mark.parametrize("level", ["nan", "inf", "-1", "0", "1e300"])
+def test_a_saturation_level_that_is_no_count_masks_nothing(level):
+    text = "ENVI\nsamples = 1\nlines = 1\nbands = 1\ndata type = 12\ninterleave = bil\n"
+    text += f"saturation level = {level}\n"
+    assert masks_of(Header.parse(text.encode()), np.dtype(np.uint16)).saturation is None
 
 
 def test_the_noise_of_the_references_sets_the_error(tmp_path, rng):
