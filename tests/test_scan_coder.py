@@ -48,6 +48,17 @@ import pipeline.scan_coder as coder
 coder.give_way = lambda: None
 sys.exit(coder.main(sys.argv[1]))
 """
+#: ``swath`` with such a coder.
+HASTY_SWATH = f"""
+from pipeline.scan_coder import ScanCoder
+start = ScanCoder.__enter__
+def hasty(coder):
+    coder._process.command[2:] = ["-c", {HASTY!r}, coder._process.command[-1]]
+    return start(coder)
+ScanCoder.__enter__ = hasty
+from pipeline.cli import main
+main()
+"""
 SMALL_BLOCKS = [f"pipeline.pca.block_lines={BLOCK}"]
 
 
@@ -310,7 +321,7 @@ class Running:
         self.file = folder / "out" / "leaf.hsi"
         self.partial = folder / "out" / "leaf.hsi.partial"
         self.spool = folder / "out" / "leaf.hsi.partial.d" / "coded-blocks"
-        command = [sys.executable, "-m", "pipeline.cli", "capture", str(write_rig(folder))]
+        command = [sys.executable, "-c", HASTY_SWATH, "capture", str(write_rig(folder))]
         for key in (*LOSSLESS, *SMALL_BLOCKS):
             command += ["--set", key]
         self.process = subprocess.Popen(
