@@ -7,23 +7,20 @@ packed pixels, nothing of tiles or threads.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numba
 import numpy as np
 
 from pipeline.compute.tables import INVALID, LIMITS
 from pipeline.compute.unpack_kernels import pixel_at, unpack_row
-from pipeline.compute.vector_rows import ROUNDER, WIDTHS, work_on_rows
+from pipeline.compute.vector_rows import ROUNDER, work_on_rows
 from pipeline.reflectance import SCALE
 
 F4 = np.float32
-I8: Any = np.int64
 NOUGHT = F4(0.0)
 #: Lines of a strip: those of one row of the finest preview.
 STRIP: Final = 4
-#: Samples that are worked on together.
-TOGETHER: Final = WIDTHS[0]
 
 # Reference counts are off (nothing here owns memory): two threads would fight over them.
 helper = numba.njit(nogil=True, error_model="numpy", _nrt=False)
@@ -107,67 +104,48 @@ def _rows(  # type: ignore[no-untyped-def]
     n,
     b,
     extra,
-    fix,
-    i,
-    last,
+    steps,
+    step,
     care,
     past,
     factors,
 ):
     """Work on row ``b`` of lines ``n`` … ``n + m - 1``, whose counts begin at ``r``, ``rb``."""
-    samples = black.shape[1]
     if m == 4:
         at, to = (r, r + 1, r + 2, r + 3), (n, n + 1, n + 2, n + 3)
         if care:
             return work_on_rows(
                 *(counts, at, rb, black, gain, dark, low, sums, k),
-                *(out, to, b, 0, samples, None, True, None, factors),
+                *(out, to, b, None, steps, step, True, None, factors),
             )
         if not past:
             return work_on_rows(
                 *(counts, at, rb, black, gain, dark, low, sums, k),
-                *(out, to, b, 0, samples, None, None, None, factors),
+                *(out, to, b, None, steps, step, None, None, factors),
             )
-        brightest, done = np.int32(0), I8(0)
-        while extra is not None and i < last:  # only where it must be, as it costs a quarter
-            special = I8(fix[i, 1]) // TOGETHER * TOGETHER
-            _, larger = work_on_rows(
-                *(counts, at, rb, black, gain, dark, low, sums, k),
-                *(out, to, b, done, special, None, None, True, factors),
-            )
-            brightest = max(brightest, larger)
-            done = min(special + TOGETHER, samples)
-            _, larger = work_on_rows(
-                *(counts, at, rb, black, gain, dark, low, sums, k),
-                *(out, to, b, special, done, extra, None, True, factors),
-            )
-            brightest = max(brightest, larger)
-            while i < last and fix[i, 1] < done:
-                i += 1
-        changed, larger = work_on_rows(
+        return work_on_rows(
             *(counts, at, rb, black, gain, dark, low, sums, k),
-            *(out, to, b, done, samples, None, None, True, factors),
+            *(out, to, b, extra, steps, step, None, True, factors),
         )
-        return changed, max(brightest, larger)
     changed = np.int32(0)
     brightest = np.int32(0)
     done = 0
     if m > 1 and not care:
         changed, brightest = work_on_rows(
             *(counts, (r, r + 1), rb, black, gain, dark, low, sums, k),
-            *(out, (n, n + 1), b, 0, samples, None, None, None, factors),
+            *(out, (n, n + 1), b, None, steps, step, None, None, factors),
         )
         done = 2
     while done < m:
         if care:
             more, larger = work_on_rows(
                 *(counts, (r + done,), rb, black, gain, dark, low, sums, k),
-                *(out, (n + done,), b, 0, samples, None, True, None, factors),
+                *(out, (n + done,), b, None, steps, step, True, None, factors),
             )
         else:
             more, larger = work_on_rows(
                 *(counts, (r + done,), rb, black, gain, dark, low, sums, k),
-                *(out, (n + done,), b, 0, samples, None, None, None, factors),
+                *(out, (n + done,), b, None, steps, step, None, None, factors),
             )
         changed |= more
         brightest = max(brightest, larger)
@@ -195,6 +173,8 @@ def correct_row(  # type: ignore[no-untyped-def]
     k,
     out,
     extra,
+    steps,
+    step,
     fix,
     first,
     last,
@@ -214,7 +194,7 @@ def correct_row(  # type: ignore[no-untyped-def]
     care = safe < 0
     changed, brightest = _rows(
         *(counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b),
-        *(extra, fix, first, last, care, past, factors),
+        *(extra, steps, step, care, past, factors),
     )
     clipped = np.int64(0)
     # bad pixels are neither bright nor dark (with care: else ``dark`` is 0 there)
@@ -235,7 +215,7 @@ def correct_row(  # type: ignore[no-untyped-def]
     if again:  # with care; counted and summed up it is already
         changed, _ = _rows(
             *(counts, r, rb, m, black, gain, dark, None, None, k, out, n, b),
-            *(None, fix, first, last, True, False, factors),
+            *(None, steps, step, True, False, factors),
         )
     if changed != 0:
         for j in range(m):
