@@ -199,7 +199,9 @@ def derived_tables(tables: PassTables, plan: PassPlan) -> DerivedTables:
         bounds = [(scale, part * plan.saturation_level) for scale, part in FACTORS[1:-1]]
         safe += [safe_counts(tables.black, gain, plan.reflectance, *bound) for bound in bounds]
         safe.append(np.full_like(safe[0], -1))
-    values = (aligned_copy(table) for table in (tables.black, gain, dark_counts(tables)))
+    values = (
+        aligned_copy(table) for table in (tables.black, gain, dark_counts(tables, plan.factors))
+    )
     fix_from, blank_from = (
         np.searchsorted(of[:, 0], np.arange(plan.bands + 1)).astype(np.int32)
         for of in (tables.fix, blank)
@@ -249,9 +251,14 @@ def aligned_copy(table: NDArray[Any]) -> NDArray[Any]:
     return copy
 
 
-def dark_counts(tables: PassTables) -> NDArray[np.uint16]:
-    """Give the least counts that are not below black, (bands, samples); 0 for bad pixels."""
-    least = np.ceil(np.clip(np.nan_to_num(tables.black), 0, 65535)).astype(np.uint16)
+def dark_counts(tables: PassTables, factors: bool) -> NDArray[np.uint16]:
+    """Give the least counts that are not below black, (bands, samples); 0 for bad pixels.
+
+    With factors 1 more: what they are compared with is a count without the offset of its line,
+    which may be negative, plus 1. So 0 stays what no count is below.
+    """
+    least = np.ceil(np.clip(np.nan_to_num(tables.black), 0, 65535 - factors)).astype(np.uint16)
+    least += np.uint16(factors)
     least[tables.fix[:, 0], tables.fix[:, 1]] = 0
     return least
 
@@ -285,7 +292,7 @@ def safe_counts(
     or black is beyond all counts.
     """
     zero, slope = black.astype(np.float64), gain.astype(np.float64) * scale
-    known = np.isfinite(slope) & (slope >= 0) & (zero + offset <= 65535)
+    known = np.isfinite(slope) & (slope >= 0) & (zero <= 65534)
     safe = np.full(slope.shape, 65535.0)
     if kind in LIMITS:
         least, greatest = LIMITS[kind]

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.compute.tables import INVALID, LIMITS
 from pipeline.compute.unpack_kernels import pixel_at, unpack_row
+from pipeline.compute.vector_bad import between_in_lines
 from pipeline.compute.vector_rows import ROUNDER, work_on_rows
 from pipeline.reflectance import SCALE
 
@@ -56,17 +57,11 @@ def _value(count, black, gain, factors, n):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _was_counted(count, black, factors, n, care):  # type: ignore[no-untyped-def]
-    """Tell whether a bad pixel of line ``n`` was counted as below black.
-
-    With care it is compared with black, else with ``dark``, which is 0 there; either is moved by
-    the offset of the line in whole DN.
-    """
+def _was_counted(count, black, factors, n):  # type: ignore[no-untyped-def]
+    """Tell whether a bad pixel of line ``n`` was counted as below black, in a row with care."""
     if factors is None:
         return F4(count) < black
-    if care:
-        return F4(count) - np.rint(factors[1, n]) < black
-    return F4(count) < np.rint(factors[1, n])
+    return F4(count) - np.rint(factors[1, n]) < black
 
 
 @helper
@@ -204,12 +199,12 @@ def correct_row(  # type: ignore[no-untyped-def]
             for i in range(first, last):
                 s = fix[i, 1]
                 bright[n + j, s] -= np.uint16(np.int32(counts[r + j, rb, s]) >= level)
-    if (care or factors is not None) and low is not None:
+    if care and low is not None:
         for j in range(m):
             for i in range(first, last):
                 s = fix[i, 1]
                 low[n + j, s] -= np.uint16(
-                    _was_counted(counts[r + j, rb, s], black[b, s], factors, n + j, care)
+                    _was_counted(counts[r + j, rb, s], black[b, s], factors, n + j)
                 )
     again = not care and brightest > safe and out is not None
     if again:  # with care; counted and summed up it is already
@@ -226,16 +221,28 @@ def correct_row(  # type: ignore[no-untyped-def]
 @helper
 def _count_at(raw, layout, samples, n, b, s):  # type: ignore[no-untyped-def]
     """Give one count."""
-    if raw.ndim == 3:
-        return raw[n, b, s]
+    if raw.ndim == 3:  # unsigned: numba looks whether other indices count from the end
+        return raw[np.uintp(n), np.uintp(b), np.uintp(s)]
     return pixel_at(layout, raw[n], b * samples + s)
 
 
 @inlined
-def _neighbours(row, black, gain):  # type: ignore[no-untyped-def]
+def _count_in_lines(raw, layout, samples, n, b, s):  # type: ignore[no-untyped-def]
+    """Give one count of each line of a strip."""
+    return (
+        _count_at(raw, layout, samples, n, b, s),
+        _count_at(raw, layout, samples, n + 1, b, s),
+        _count_at(raw, layout, samples, n + 2, b, s),
+        _count_at(raw, layout, samples, n + 3, b, s),
+    )
+
+
+@inlined
+def _neighbours(fix, i, black, gain):  # type: ignore[no-untyped-def]
     """Give sample and bands of a bad pixel's neighbours along the spectrum, and their tables."""
-    _, s, lo, hi = row
-    return s, lo, hi, black[lo, s], gain[lo, s], black[hi, s], gain[hi, s]
+    s, lo, hi = np.uintp(fix[i, 1]), fix[i, 2], np.uintp(fix[i, 3])
+    at = np.uintp(max(lo, 0))
+    return s, lo, hi, black[at, s], gain[at, s], black[hi, s], gain[hi, s]
 
 
 @inlined
@@ -276,10 +283,10 @@ def mend_row(  # type: ignore[no-untyped-def]
     """Bad pixels of a row take the value between their neighbours. Returns values clipped."""
     clipped = np.int64(0)
     for i in range(first, last):
-        b, s, lo, _ = fix[i]
-        if lo < 0:
+        if fix[i, 2] < 0:
             continue
-        by = _neighbours(fix[i], black, gain)
+        b, s = fix[i, 0], fix[i, 1]
+        by = _neighbours(fix, i, black, gain)
         for n in range(start, stop):
             if valid[n] == 0:
                 continue
@@ -298,15 +305,20 @@ def foresee_row(  # type: ignore[no-untyped-def]
 ):
     """Put the values of a row's bad pixels into ``extra``; tells whether all are in the limits."""
     inside = True
+    samples = black.shape[1]
     for i in range(first, last):
-        _, s, lo, _ = fix[i]
+        s, lo, hi, black_lo, gain_lo, black_hi, gain_hi = _neighbours(fix, i, black, gain)
         if lo < 0:
             continue
-        by = _neighbours(fix[i], black, gain)
+        values, beyond = between_in_lines(
+            _count_in_lines(raw, layout, samples, start, lo, s),
+            _count_in_lines(raw, layout, samples, start, hi, s),
+            (black_lo, gain_lo, black_hi, gain_hi),
+            *(weight[i], factors, start, to),
+        )
+        inside = inside and not beyond
         for j in range(STRIP):
-            v = _between(raw, layout, black.shape[1], start + j, by, weight[i], factors)
-            extra[j, s] = v
-            inside = inside and _stored(v, to)[1] == 0
+            extra[j, s] = values[j]
     return inside
 
 

@@ -74,7 +74,7 @@ def work_on_rows(  # type: ignore[no-untyped-def]
         Where the counts of these lines and this band stand in ``raw``.
     black, gain : float32 (bands, samples)
     dark : uint16 (bands, samples)
-        The least counts that are not below black.
+        The least counts that are not below black; with ``factors`` 1 more. 0 where none is.
     low : uint16 (lines, samples), or None
         Gains 1 where a count is below ``dark``.
     sums : float32 (strips, bands, cells), or None
@@ -263,21 +263,22 @@ class _Rows:
                     level = value
                     if self.shifts is not None:
                         whole = builder.sitofp(self.shifts[n], F32)
-                        level = builder.fsub(value, self._spread(whole, floats))
+                        level = builder.fsub(value, spread(builder, whole, floats))
                     below = builder.fcmp_ordered("<", level, black)
                 else:
                     as_words = counts if counts.type == words else builder.zext(counts, words)
-                    least = dark if self.shifts is None else self._shifted(n, dark)
-                    below = builder.icmp_unsigned("<", as_words, least)
+                    if self.shifts is not None:
+                        as_words = self._shifted(as_words, self.shifts[n])
+                    below = builder.icmp_unsigned("<", as_words, dark)
                 more = builder.add(lows[n], ir.Constant(words, [1] * width))
                 lows[n] = builder.select(below, more, lows[n])
             if self.sums is None and self.out is None:
                 continue
             if self.offsets is not None:
-                value = builder.fsub(value, self._spread(self.offsets[n], floats))
+                value = builder.fsub(value, spread(builder, self.offsets[n], floats))
             value = builder.fmul(builder.fsub(value, black), gain)
             if self.scales is not None:
-                value = builder.fmul(value, self._spread(self.scales[n], floats))
+                value = builder.fmul(value, spread(builder, self.scales[n], floats))
             if extra and self.extra is not None:
                 value = builder.fadd(value, self._load(self.extra[n], i, floats))
             known = builder.fcmp_ordered("ord", value, value) if self.care else None
@@ -306,33 +307,24 @@ class _Rows:
         bits = builder.bitcast(builder.fadd(number, ir.Constant(F32, ROUNDER)), I32)
         return builder.sub(bits, ir.Constant(I32, _ROUNDER_BITS))
 
-    def _shifted(self, n: int, dark: Any) -> Any:
-        """Give the least counts that are not below black, moved by a line's offset in whole DN."""
-        assert self.shifts is not None
-        builder, shift = self.builder, self.shifts[n]
+    def _shifted(self, words: Any, shift: Any) -> Any:
+        """Give counts without a line's offset in whole DN, plus 1; at the limits of their type."""
+        builder, kind = self.builder, words.type
         nought = ir.Constant(I32, 0)
-        is_up = builder.icmp_signed(">", shift, nought)
-        up = builder.select(is_up, shift, nought)
-        down = builder.select(is_up, nought, builder.sub(nought, shift))
+        more = builder.sub(ir.Constant(I32, 1), shift)
+        is_up = builder.icmp_signed(">", more, nought)
+        up = builder.select(is_up, more, nought)
+        down = builder.select(is_up, nought, builder.neg(more))
         for name, amount in (("uadd", up), ("usub", down)):
-            kind = dark.type
             function = cgutils.get_or_insert_function(
                 builder.module,
                 ir.FunctionType(kind, [kind, kind]),
                 f"llvm.{name}.sat.v{kind.count}i16",
             )
-            words = self._spread(builder.trunc(amount, I16), kind)
-            dark = builder.call(function, [dark, words])
-        return dark
-
-    def _spread(self, number: Any, kind: Any) -> Any:
-        """Give a vector of one number."""
-        builder = self.builder
-        none = ir.Constant(kind, ir.Undefined)
-        vector = builder.insert_element(none, number, I32(0))
-        return builder.shuffle_vector(
-            vector, none, ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count)
-        )
+            words = builder.call(
+                function, [words, spread(builder, builder.trunc(amount, I16), kind)]
+            )
+        return words
 
     def _cells(self, width: int, total: Any) -> Any:
         """Add up each 4 neighbours."""
@@ -406,6 +398,14 @@ class _Rows:
             f"llvm.vector.reduce.{name}.{suffix}",
         )
         return self.builder.call(function, [vector])
+
+
+def spread(builder: Any, number: Any, kind: Any) -> Any:
+    """Give a vector of one number."""
+    none = ir.Constant(kind, ir.Undefined)
+    vector = builder.insert_element(none, number, I32(0))
+    everywhere = ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count)
+    return builder.shuffle_vector(vector, none, everywhere)
 
 
 _NAMES: Final = (
