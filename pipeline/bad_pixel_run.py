@@ -26,7 +26,7 @@ from pipeline.container.references import make_reference
 from pipeline.errors import CameraError, ConfigError, StorageError
 from pipeline.events import Arming, EventBus, Warned
 from pipeline.reference_arming import arm_references
-from pipeline.reference_run import FOLDER
+from pipeline.reference_run import FOLDER, check_folder
 from pipeline.session import Session
 from pipeline.stream.messages import CameraInfo
 
@@ -176,7 +176,7 @@ def _camera_of(header: Header, shape: tuple[int, int]) -> CameraInfo:
 
 
 def _target(out: Path | None, configured: str | None) -> Path:
-    """Give the header's path; its folder exists."""
+    """Give the header's path; its folder can be made."""
     if out is not None:
         target = out.with_suffix(".hdr")
     elif configured not in (None, FIND):
@@ -189,10 +189,7 @@ def _target(out: Path | None, configured: str | None) -> Path:
             raise ConfigError(
                 f"{path}: exists, and is never overwritten; remove it, or name another with --out"
             )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{target.parent} cannot be made: {error.strerror}") from None
+    check_folder(target.parent, "")
     return target
 
 
@@ -200,6 +197,7 @@ def _write(target: Path, full: BadPixelMap, found: Findings) -> MapResult:
     """Write the data before the header, so that a header never stands without its data."""
     header, data = full.files(NOTE)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         for path, content in ((target.with_suffix(".envi"), data), (target, header)):
             with path.open("xb") as file:
                 file.write(content)

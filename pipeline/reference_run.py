@@ -202,7 +202,7 @@ class _Hands:
 
 
 def _target(rig: Rig, kind: str) -> Path:
-    """Give the header's path; its folder exists."""
+    """Give the header's path; its folder can be made."""
     where = getattr(rig.references, kind)
     place = Path(FOLDER).absolute() if where in (None, "take") else Path(where)
     if place.suffix and not place.is_dir():
@@ -215,18 +215,35 @@ def _target(rig: Rig, kind: str) -> Path:
                 f"[references] {kind} = {str(path)!r}: exists, references are never overwritten; "
                 "remove it, or name a folder to keep several"
             )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"[references] {kind}: {target.parent} cannot be made: {error.strerror}"
-        ) from None
+    check_folder(target.parent, f"[references] {kind}: ")
     return target
+
+
+def check_folder(folder: Path, where: str) -> None:
+    """Refuse a folder that cannot be made, before the camera is used; it is not made yet.
+
+    What is refused afterwards leaves nothing, not even a folder.
+
+    Raises
+    ------
+    ConfigError
+        Begins with ``where``.
+    """
+    try:
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        why = "" if nearest.is_dir() else f"{nearest} is no folder"
+        if not why and not os.access(nearest, os.W_OK | os.X_OK):
+            why = f"{nearest} cannot be written to"
+    except OSError as error:
+        why = str(error.strerror)
+    if why:
+        raise ConfigError(f"{where}{folder} cannot be made: {why}")
 
 
 def _write(target: Path, kind: str, entries: dict[str, bytes]) -> Path:
     """Write data before headers, so that a header never stands without its data."""
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         for name in sorted(entries, key=lambda name: name.endswith(".hdr")):
             suffix = Path(name).name.removeprefix(kind)
             with (target.parent / f"{target.stem}{suffix}").open("xb") as file:

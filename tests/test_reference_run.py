@@ -69,7 +69,17 @@ def test_what_is_no_white_leaves_nothing(
 ) -> None:
     with pytest.raises(ReferenceMismatchError, match=message):
         take(rig, kind, *settings)
-    assert list((rig.parent / "library").iterdir()) == []
+    assert not (rig.parent / "library").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_the_camera_is_used(
+    rig: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = rig.parent / "library"
+    library.write_text("a file")
+    monkeypatch.setattr(Session, "open", lambda self: pytest.fail("the camera was used"))
+    with pytest.raises(ConfigError, match=r"library.below cannot be made: .*library is no folder"):
+        take(rig, "white", f"references.white={library / 'below'}")
 
 
 def test_what_is_no_white_is_kept_with_a_warning_where_the_rig_file_says_so(rig: Path) -> None:
@@ -133,7 +143,7 @@ def test_a_black_with_the_lens_open_is_refused(rig: Path) -> None:
         take(rig, "black")
     with pytest.raises(ConfigError, match=r"has no shutter: cover the lens, then take"):
         take(rig, "black", ask=lambda text: False)
-    assert list((rig.parent / "library").iterdir()) == []
+    assert not (rig.parent / "library").exists()
 
 
 @pytest.mark.usefixtures("bare")

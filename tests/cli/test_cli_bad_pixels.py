@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from rigs import write_rig
+from rigs import SIMULATED, write_rig
 
 from pipeline.cli.app import run
 from pipeline.container.envi import open_envi
@@ -50,3 +50,13 @@ def test_what_cannot_be_asked_is_refused(
     said = capsys.readouterr().err
     assert sentence in said
     assert len(said.splitlines()) == 1
+
+
+def test_a_refused_map_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rig = write_rig(tmp_path, SIMULATED.replace('black = "take"', ""))
+    assert run(["bad-pixels", str(rig)]) == 2
+    assert "[references] black: missing" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {rig.name}
