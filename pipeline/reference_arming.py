@@ -50,6 +50,7 @@ def arm_references(
     """
     found: dict[str, Reference | None] = {"white": None, "black": None, "white_black": None}
     choices: dict[str, list[str]] = {}
+    after: list[Reference] = []
     config = rig.references
     scan = camera_conditions(info, rig.camera.flip, config.binning_mode)
     chosen_white: Chosen | None = None
@@ -84,6 +85,8 @@ def arm_references(
             choices[kind] = ["of the replayed file"]
             if kind == "white" and "white_black" in info.references:
                 found["white_black"] = _from_driver(session, "white_black")
+            if f"{kind}_after" in info.references:
+                after += _after_of_replay(rig, session, kind, warn)
         reference = found[kind]
         if reference is not None and where != "take":
             bus.emit(
@@ -105,6 +108,7 @@ def arm_references(
         _panel(rig, info, base, found["white"], warn),
         config.panel_name or _panel_name(found["white"]),
         choices,
+        tuple(after),
     )
     for text in check_pair(references):
         warn(text)
@@ -256,6 +260,17 @@ def _lost_lines(rows: LedgerRows) -> dict[str, int]:
         LossReason(int(reason)).text: int(lost["count"][lost["reason"] == reason].sum())
         for reason in np.unique(lost["reason"])
     }
+
+
+def _after_of_replay(rig: Rig, session: Session, kind: str, warn: Warn) -> list[Reference]:
+    """Give the reference that was taken after the recorded scan, where the scan is that one."""
+    if rig.camera.loops != 1:
+        warn(
+            f"{kind}_after of the replayed file is left out, so drift is not corrected: it belongs "
+            f"to the end of one scan, and [camera] loops = {rig.camera.loops} repeats it"
+        )
+        return []
+    return [_from_driver(session, f"{kind}_after")]
 
 
 def _from_driver(session: Session, kind: str) -> Reference:
