@@ -26,6 +26,7 @@ from pipeline.container.space import free_space_check
 from pipeline.describe import Times, camera_file, capture_header, file_name
 from pipeline.drift_arming import (
     check_after,
+    has_after,
     name_bad_pixels,
     plan_line_factors,
     watched_correction,
@@ -325,7 +326,7 @@ def _header(
         if columns is not None:
             raw.set(name, list(columns))
     if store == "reflectance":
-        if rig.references.white_after or rig.references.black_after:
+        if has_after(rig, references):
             raw.set("drift correction", "none: made with the references of before the scan")
         return reflectance_header(raw, rig.pipeline.reflectance_type)
     if store == "pca":

@@ -27,7 +27,7 @@ from pipeline.errors import CameraError, ConfigError
 from pipeline.events import Arming, EventBus, Warned
 from pipeline.new_files import header_path, write_new
 from pipeline.reference_arming import arm_references
-from pipeline.reference_run import FOLDER
+from pipeline.reference_run import FOLDER, check_folder
 from pipeline.session import Session
 from pipeline.stream.messages import CameraInfo
 
@@ -202,7 +202,7 @@ def _camera_of(path: Path, header: Header, shape: tuple[int, int]) -> CameraInfo
 
 
 def _target(out: Path | None, configured: str | None) -> Path:
-    """Give the header's path; its folder exists."""
+    """Give the header's path; its folder can be made."""
     if out is not None:
         target = header_path(out)
     elif configured not in (None, FIND):
@@ -215,10 +215,7 @@ def _target(out: Path | None, configured: str | None) -> Path:
             raise ConfigError(
                 f"{path}: exists, and is never overwritten; remove it, or name another with --out"
             )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{target.parent} cannot be made: {error.strerror}") from None
+    check_folder(target.parent, "")
     return target
 
 

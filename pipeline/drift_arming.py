@@ -90,6 +90,11 @@ def plan_line_factors(
         raise ConfigError(f"[references] {error}") from None
 
 
+def has_after(rig: Rig, references: ReferenceSet) -> bool:
+    """Tell whether there are references of after the scan, to be taken or of a replayed file."""
+    return bool(rig.references.white_after or rig.references.black_after or references.after)
+
+
 def check_after(
     rig: Rig, info: CameraInfo, references: ReferenceSet, warn: Callable[[str], None]
 ) -> None:
@@ -116,7 +121,7 @@ def check_after(
                 "could move"
             )
     stored = rig.pipeline.store == "reflectance"
-    if stored and (rig.references.white_after or rig.references.black_after):
+    if stored and has_after(rig, references):
         warn(
             'store = "reflectance" is computed while the scan runs, with the references of before '
             'it: the ones taken after it are kept, but only store = "raw" is corrected for drift'

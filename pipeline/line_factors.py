@@ -143,6 +143,13 @@ class LineFactors:
     bad : ndarray of bool, (bands, samples), optional
         Bad pixels: a band with one of them in the columns is not used.
 
+    Attributes
+    ----------
+    dark, strip : Part, or None
+        Where masked columns and the strip are read.
+    white : float
+        Sum of the white above its black over the strip, DN; 0 without a strip.
+
     Raises
     ------
     ReferenceMismatchError
@@ -160,26 +167,28 @@ class LineFactors:
     ) -> None:
         watched.check(corr.shape[1])
         self.watched = watched
-        self._level = saturation_level
+        self.saturation_level = saturation_level
         usable = np.isfinite(corr.black)
         if bad is not None:
             usable &= ~bad
-        self._dark = self._strip = None
+        self.dark: Part | None = None
+        self.strip: Part | None = None
+        self.white = 0.0
         if watched.dark_columns is not None:
-            self._dark = self._part("dark_columns", watched.dark_columns, usable, corr)
+            self.dark = self._part("dark_columns", watched.dark_columns, usable, corr)
         if watched.panel_strip is not None:
             certified = np.asarray(panel, np.float64)
             with np.errstate(divide="ignore", invalid="ignore"):
                 signal = (certified[:, None] if certified.ndim else certified) / corr.gain
             usable = usable & (signal >= LEAST_SIGNAL * max(saturation_level, 1))
-            self._strip = self._part("panel_strip", watched.panel_strip, usable, corr)
-            part = signal[self._strip.bands, self._strip.samples].astype(np.float64)
-            self._white = float(part.sum())
+            self.strip = self._part("panel_strip", watched.panel_strip, usable, corr)
+            part = signal[self.strip.bands, self.strip.samples].astype(np.float64)
+            self.white = float(part.sum())
 
     @property
     def most_offset(self) -> float:
         """Greatest offset that is believed, DN."""
-        return MOST_OFFSET * self._level if self._level > 0 else np.inf
+        return MOST_OFFSET * self.saturation_level if self.saturation_level > 0 else np.inf
 
     @staticmethod
     def _part(name: str, columns: Columns, usable: NDArray[np.bool_], corr: Correction) -> Part:
@@ -225,18 +234,18 @@ class LineFactors:
         factors[0] = 1.0
         trusted = np.ones(lines, np.bool_)
         ok = np.ones(lines, np.bool_) if valid is None else valid
-        if self._dark is not None:
-            offset = (add(self._dark)[0] - self._dark.black) / self._dark.size
+        if self.dark is not None:
+            offset = (add(self.dark)[0] - self.dark.black) / self.dark.size
             trusted = np.abs(offset) <= self.most_offset
             factors[1] = np.where(ok & trusted, offset, 0.0)
-        if self._strip is not None:
-            sums, most = add(self._strip)
+        if self.strip is not None:
+            sums, most = add(self.strip)
             # the offset as it is stored and subtracted
-            shifts = factors[1].astype(np.float64) * self._strip.size
-            level = (sums - self._strip.black - shifts) / self._white
+            shifts = factors[1].astype(np.float64) * self.strip.size
+            level = (sums - self.strip.black - shifts) / self.white
             known = (level >= LEVELS[0]) & (level <= LEVELS[1])
-            if self._level > 0:
-                known &= most < self._level
+            if self.saturation_level > 0:
+                known &= most < self.saturation_level
             factors[0] = np.where(ok & known, 1.0 / np.where(known, level, 1.0), 1.0)
             trusted &= known
         return factors, trusted | ~ok

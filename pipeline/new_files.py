@@ -30,6 +30,8 @@ def header_path(named: Path) -> Path:
 def write_new(files: Sequence[tuple[Path, bytes]]) -> None:
     """Write files that do not exist yet, in their order; where one fails none is left.
 
+    Their folder is made where there is none.
+
     Raises
     ------
     StorageError
@@ -38,6 +40,7 @@ def write_new(files: Sequence[tuple[Path, bytes]]) -> None:
     made: list[Path] = []
     try:
         for path, content in files:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as file:
                 made.append(path)
                 file.write(content)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -20,7 +21,7 @@ from pipeline.config import GREATEST_PANEL, Rig
 from pipeline.describe import parse_fields
 from pipeline.errors import CameraError, ReferenceMismatchError
 from pipeline.events import EventBus, PhaseKind, Progress, ReferenceTaken
-from pipeline.layout import LineStatus
+from pipeline.layout import LedgerRows, LineStatus, LossReason
 from pipeline.reference_choosing import Chosen, choose, own_black_for
 from pipeline.reference_conditions import camera_conditions, number
 from pipeline.reference_panel import panel_reflectance
@@ -31,6 +32,8 @@ from pipeline.stream.messages import CameraInfo
 
 #: What can be kept, by the phase that takes it.
 _CHOSEN: Final[dict[str, Literal["white", "black"]]] = {"white": "white", "black": "black"}
+#: What to look at when lines do not arrive whole.
+_LOOK: Final = "is the camera triggered, and its link fast enough?"
 #: Values of ``[references] black`` that name no place.
 _NO_FILE: Final = (None, "", "take")
 
@@ -47,6 +50,7 @@ def arm_references(
     """
     found: dict[str, Reference | None] = {"white": None, "black": None, "white_black": None}
     choices: dict[str, list[str]] = {}
+    after: list[Reference] = []
     config = rig.references
     scan = camera_conditions(info, rig.camera.flip, config.binning_mode)
     chosen_white: Chosen | None = None
@@ -81,6 +85,8 @@ def arm_references(
             choices[kind] = ["of the replayed file"]
             if kind == "white" and "white_black" in info.references:
                 found["white_black"] = _from_driver(session, "white_black")
+            if f"{kind}_after" in info.references:
+                after += _after_of_replay(rig, session, kind, warn)
         reference = found[kind]
         if reference is not None and where != "take":
             bus.emit(
@@ -102,6 +108,7 @@ def arm_references(
         _panel(rig, info, base, found["white"], warn),
         config.panel_name or _panel_name(found["white"]),
         choices,
+        tuple(after),
     )
     for text in check_pair(references):
         warn(text)
@@ -182,7 +189,7 @@ def take(
     ReferenceMismatchError
         When it is saturated, too dim, not dark, or not steady.
     CameraError
-        When the camera fails.
+        When the camera fails, or none of its lines arrives whole.
     """
     reference, saturated = take_unseen(session, info, kind, lines, bus, flip=flip)
     refuse_faulty(reference, info.saturation_level, dark, saturated, warn)
@@ -212,6 +219,7 @@ def take_unseen(
     command, key = ("shutter", "closed") if kind == "black" else ("panel", "in_view")
     began = time.monotonic()
     sums = Accumulator(info.bands, info.samples, info.saturation_level)
+    lost: Counter[str] = Counter()  # lines, by reason
     warmth: list[float] = []
     moments: list[int] = []  # of lines, ns since 1970
     if moved:
@@ -220,6 +228,7 @@ def take_unseen(
         for block in session.series(kind, lines=lines):
             if block is None:
                 continue
+            lost.update(_lost_lines(block.rows))
             rows = block.rows[block.rows["line"] >= 0]
             good = rows["status"] == LineStatus.OK
             sums.add(block.pixels[good])
@@ -234,6 +243,10 @@ def take_unseen(
     if session.error:
         raise CameraError(f"{kind} reference: {session.error}")
     session.refuse_stopped()
+    if not sums.seen:
+        why = ", ".join(f"{count} {reason}" for reason, count in lost.items())
+        found = f"none of {lost.total()} lines arrived whole ({why})" if lost else "no line arrived"
+        raise CameraError(f"{kind} reference: {found}; {_LOOK}")
     # The middle of its lines: drift is interpolated between the times of two references.
     when = dt.datetime.now(dt.UTC)
     if moments:
@@ -256,6 +269,26 @@ def take_unseen(
         )
     )
     return reference, sums.saturated
+
+
+def _lost_lines(rows: LedgerRows) -> dict[str, int]:
+    """Count lost lines by the word for their reason."""
+    lost = rows[rows["status"] == LineStatus.LOST]
+    return {
+        LossReason(int(reason)).text: int(lost["count"][lost["reason"] == reason].sum())
+        for reason in np.unique(lost["reason"])
+    }
+
+
+def _after_of_replay(rig: Rig, session: Session, kind: str, warn: Warn) -> list[Reference]:
+    """Give the reference that was taken after the recorded scan, where the scan is that one."""
+    if rig.camera.loops != 1:
+        warn(
+            f"{kind}_after of the replayed file is left out, so drift is not corrected: it belongs "
+            f"to the end of one scan, and [camera] loops = {rig.camera.loops} repeats it"
+        )
+        return []
+    return [_from_driver(session, f"{kind}_after")]
 
 
 def _from_driver(session: Session, kind: str) -> Reference:

@@ -166,8 +166,8 @@ def choose(
     path = (base / where).expanduser()
     if not path.exists():
         raise ReferenceMismatchError(
-            f"[references] {kind} = {where!r}: {path} does not exist; "
-            'allowed are an ENVI file, a folder of them, or "take"'
+            f"[references] {kind} = {where!r}: {path} does not exist; allowed are an ENVI file, "
+            f'a folder of them, or "take"; {_hint(kind)}'
         )
     if not path.is_dir():
         judged = judge(kind, path, scan, config)
@@ -184,7 +184,9 @@ def choose(
         usable = [j for j in usable if not j.against]
     if not usable:
         refused += [_sentence(j) for j in judged_all]
-        detail = f"; {'; '.join(refused[:3])}" if refused else f": it holds no {kind}"
+        detail = f"; {'; '.join(refused[:3])}"
+        if not refused:
+            detail = f": it holds no {kind}; {_hint(kind)}"
         more = f"; and {len(refused) - 3} more" if len(refused) > 3 else ""
         raise ReferenceMismatchError(
             f"[references] {kind}: none of the files in {path} fits this camera{detail}{more}"
@@ -374,6 +376,10 @@ def _sentence(judged: Judged) -> str:
     reference = judged.reference
     why = "; ".join(one.text for one in judged.why_not)
     return f"{reference.kind} reference {reference.path}: {why}"
+
+
+def _hint(kind: str) -> str:
+    return f"`swath reference {kind} RIG.toml` takes one"
 
 
 def _advice(kind: str, judged: Sequence[Judged]) -> str:

@@ -7,6 +7,7 @@ with a scan. Knows arming, session and references; the scan itself is :mod:`pipe
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -203,7 +204,7 @@ class _Hands:
 
 
 def _target(rig: Rig, kind: str) -> Path:
-    """Give the header's path; its folder exists."""
+    """Give the header's path; its folder can be made."""
     where = getattr(rig.references, kind)
     place = Path(FOLDER).absolute() if where in (None, "take") else Path(where)
     ending = place.suffix.casefold()
@@ -224,13 +225,29 @@ def _target(rig: Rig, kind: str) -> Path:
                 f"[references] {kind} = {str(path)!r}: exists, references are never overwritten; "
                 "remove it, or name a folder to keep several"
             )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"[references] {kind}: {target.parent} cannot be made: {error.strerror}"
-        ) from None
+    check_folder(target.parent, f"[references] {kind}: ")
     return target
+
+
+def check_folder(folder: Path, where: str) -> None:
+    """Refuse a folder that cannot be made, before the camera is used; it is not made yet.
+
+    What is refused afterwards leaves nothing, not even a folder.
+
+    Raises
+    ------
+    ConfigError
+        Begins with ``where``.
+    """
+    try:
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        why = "" if nearest.is_dir() else f"{nearest} is no folder"
+        if not why and not os.access(nearest, os.W_OK | os.X_OK):
+            why = f"{nearest} cannot be written to"
+    except OSError as error:
+        why = str(error.strerror)
+    if why:
+        raise ConfigError(f"{where}{folder} cannot be made: {why}")
 
 
 def _write(target: Path, kind: str, entries: dict[str, bytes]) -> Path:

@@ -30,7 +30,7 @@ class Reference:
     Attributes
     ----------
     kind : str
-        ``white``, ``black``, ``white_black``.
+        ``white``, ``black``, ``white_black``, ``white_after``, ``black_after``.
     mean, std : ndarray of float32, (bands, samples)
         Counts (DN); ``std`` is None where it is not known.
     fields : dict
@@ -84,7 +84,8 @@ class Reference:
 class ReferenceSet:
     """The references of one capture; each may be missing.
 
-    ``choices``: by kind, where it comes from and what was done with it, for the header.
+    ``choices``: by kind, where it comes from and what was done with it, for the header. ``after``:
+    those that a replayed recording has from after its scan, ``white_after`` and ``black_after``.
     """
 
     white: Reference | None = None
@@ -93,6 +94,7 @@ class ReferenceSet:
     panel: float | list[float] = 1.0
     panel_name: str | None = None
     choices: dict[str, list[str]] = field(default_factory=dict)
+    after: tuple[Reference, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -115,10 +117,10 @@ class ReferenceSet:
     def entries(self, axis: SpectralAxis) -> dict[str, bytes]:
         """Encode all of them as container entries."""
         out: dict[str, bytes] = {}
-        for reference in (self.white, self.black, self.white_black):
+        for reference in (self.white, self.black, self.white_black, *self.after):
             if reference is None:
                 continue
-            if reference.kind == "white":
+            if reference.kind in ("white", "white_after"):
                 fields = {**reference.fields, "white reflectance": self.panel}
                 if self.panel_name:
                     fields["panel name"] = self.panel_name

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from rigs import SIMULATED, capture, write_rig
+from rigs import SIMULATED, capture, replay_rig, write_rig
 
 import swath
 from drivers.sensor import Sensor
@@ -111,6 +111,33 @@ def test_without_the_references_after_the_scan_the_drift_is_seen(
     file, sensor = drifted
     assert within(without(file, "white_after", "black_after"), sensor) < 0.5
     assert within(without(file, "white_after"), sensor) < 0.5
+
+
+def test_a_replay_carries_the_references_after_the_scan(
+    drifted: tuple[Path, Sensor], tmp_path: Path
+) -> None:
+    rig = replay_rig(tmp_path, drifted[0], block_lines=16)
+    replayed = capture(rig)
+    with swath.open(drifted[0]) as cube, swath.open(replayed.file) as again:
+        for name in ("white", "black", "white_after", "black_after"):
+            reference = cube.references[name]
+            np.testing.assert_array_equal(again.references[name].array, reference.array)
+            assert again.references[name].header.time() == reference.header.time()
+        np.testing.assert_array_equal(again.read(), cube.read())
+    repeated = capture(rig, "camera.loops=2", "output.name=twice")
+    assert any("white_after of the replayed file is left out" in said for said in repeated.warnings)
+    with swath.open(repeated.file) as cube:
+        assert not {"white_after", "black_after"} & set(cube.references)
+
+
+def test_a_replay_that_stores_reflectance_says_that_drift_stays(
+    drifted: tuple[Path, Sensor], tmp_path: Path
+) -> None:
+    result = capture(replay_rig(tmp_path, drifted[0], store="reflectance"))
+    assert any('only store = "raw" is corrected for drift' in said for said in result.warnings)
+    with swath.open(result.file) as cube:
+        assert str(cube.header["drift correction"]).startswith("none")
+        assert "black_after" in cube.references
 
 
 def test_a_drift_of_the_pedestal_is_corrected_by_the_black_after(tmp_path: Path) -> None:

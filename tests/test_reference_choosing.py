@@ -160,10 +160,16 @@ def test_other_pixels_are_refused_whatever_the_rig_file_says(tmp_path: Path, nam
 
 
 def test_a_missing_file_and_an_empty_folder_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ReferenceMismatchError, match=r"nowhere\.hdr.* does not exist; allowed are"):
+    with pytest.raises(
+        ReferenceMismatchError,
+        match=r"nowhere\.hdr.* does not exist; allowed are .*; `swath reference white RIG\.toml`",
+    ):
         chosen("white", tmp_path / "nowhere.hdr")
     write(tmp_path, "white")
-    with pytest.raises(ReferenceMismatchError, match="fits this camera: it holds no black"):
+    with pytest.raises(
+        ReferenceMismatchError,
+        match=r"fits this camera: it holds no black; `swath reference black RIG\.toml` takes one",
+    ):
         chosen("black", tmp_path)
     (tmp_path / "black.hdr").write_text("no header")
     with pytest.raises(ReferenceMismatchError, match=r"black: none of the files .*black\.hdr"):

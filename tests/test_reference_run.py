@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,19 @@ from rigs import SIMULATED, capture, write_rig
 import pipeline.reference_run
 import swath
 from pipeline.container.envi import open_envi, write_envi
-from pipeline.errors import ConfigError, HeaderError, ReferenceMismatchError, StorageError
+from pipeline.errors import (
+    CameraError,
+    ConfigError,
+    HeaderError,
+    ReferenceMismatchError,
+    StorageError,
+)
 from pipeline.events import Event, EventBus, Warned
+from pipeline.layout import LineStatus, LossReason
 from pipeline.reference_run import conditions_of, take_reference
 from pipeline.rigfile import load_rig
 from pipeline.session import Session
+from pipeline.stream.link import Block
 from pipeline.stream.messages import CameraInfo
 
 
@@ -71,7 +80,17 @@ def test_what_is_no_white_leaves_nothing(
 ) -> None:
     with pytest.raises(ReferenceMismatchError, match=message):
         take(rig, kind, *settings)
-    assert list((rig.parent / "library").iterdir()) == []
+    assert not (rig.parent / "library").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_the_camera_is_used(
+    rig: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = rig.parent / "library"
+    library.write_text("a file")
+    monkeypatch.setattr(Session, "open", lambda self: pytest.fail("the camera was used"))
+    with pytest.raises(ConfigError, match=r"library.below cannot be made: .*library is no folder"):
+        take(rig, "white", f"references.white={library / 'below'}")
 
 
 def test_what_is_no_white_is_kept_with_a_warning_where_the_rig_file_says_so(rig: Path) -> None:
@@ -135,7 +154,29 @@ def test_a_black_with_the_lens_open_is_refused(rig: Path) -> None:
         take(rig, "black")
     with pytest.raises(ConfigError, match=r"has no shutter: cover the lens, then take"):
         take(rig, "black", ask=lambda text: False)
-    assert list((rig.parent / "library").iterdir()) == []
+    assert not (rig.parent / "library").exists()
+
+
+def test_lines_of_which_none_is_whole_are_a_failure_of_the_camera(
+    rig: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series = Session.series
+
+    def broken(self: Session, kind: Any, **how: Any) -> Iterator[Block | None]:
+        for block in series(self, kind, **how):
+            if block is not None:
+                block.rows["status"], block.rows["reason"] = LineStatus.LOST, LossReason.INCOMPLETE
+                block.rows["reason"][block.rows["line"] == 0] = LossReason.NO_ROOM
+            yield block
+
+    monkeypatch.setattr(Session, "series", broken)
+    with pytest.raises(
+        CameraError,
+        match=r"white reference: none of 20 lines arrived whole \(1 no room, 19 incomplete\)",
+    ) as failed:
+        take(rig, "white")
+    assert failed.value.exit_status == 1
+    assert not (rig.parent / "library").exists()
 
 
 @pytest.mark.usefixtures("bare")

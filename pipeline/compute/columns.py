@@ -1,8 +1,8 @@
-"""Sums over some columns of a block, which tell the factors of its lines.
+"""Scale and offset of the lines of a block, from the columns that are watched.
 
 Compiled where numba is there and counts are uint8 or uint16: a few columns of some bands are a
 small part of a block, but each row of them is a piece of memory of its own, and NumPy's way there
-costs as much as the correction of ten of them. Knows line factors; their arithmetic is not here.
+costs as much as the correction of ten of them. Knows line factors.
 """
 
 from __future__ import annotations
@@ -10,29 +10,34 @@ from __future__ import annotations
 import functools
 import importlib.util
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.line_factors import LineFactors, Part, Sums, sums_of
+from pipeline.line_factors import LEVELS, LineFactors, Part
+
+#: Stands for columns that are not watched.
+_NOTHING: Final = Part(np.empty(0, np.int64), slice(0, 0), 0.0, 0)
 
 
 @functools.cache
-def compile_columns(dtype: np.dtype[Any]) -> Callable[..., None]:
-    """Compile (or load from the cache) :func:`column_kernels.add_columns` for uint8 or uint16."""
+def compile_factors(dtype: np.dtype[Any]) -> Callable[..., None]:
+    """Compile (or load) :func:`column_kernels.factors_of_lines` for uint8 or uint16."""
     import numba
 
-    from pipeline.compute.column_kernels import add_columns
+    from pipeline.compute.column_kernels import factors_of_lines
     from pipeline.kernel_cache import compile_kernel
 
     n = numba.types
     counts = n.uint8 if dtype == np.uint8 else n.uint16
+    part = (n.int64[::1], n.int64, n.int64, n.float64)
     signature = n.void(
-        *(n.Array(counts, 3, "C", readonly=True), n.int64[::1], n.int64, n.int64),
-        *(n.float64[::1], n.int32[::1]),
+        *(n.Array(counts, 3, "C", readonly=True), n.Array(n.boolean, 1, "C", readonly=True)),
+        *(n.int64, *part, n.float64, *part, n.float64, n.float64, n.float64),
+        *(n.float32[:, ::1], n.boolean[::1]),
     )
-    return compile_kernel(add_columns, signature, nogil=True, error_model="numpy", _nrt=False)
+    return compile_kernel(factors_of_lines, signature, nogil=True, error_model="numpy", _nrt=False)
 
 
 class BlockFactors:
@@ -49,22 +54,30 @@ class BlockFactors:
 
     def __init__(self, factors: LineFactors, dtype: np.dtype[Any], block_lines: int) -> None:
         self._factors = factors
-        self._add: Callable[..., None] | None = None
+        self._compiled: Callable[..., None] | None = None
         native = dtype.isnative and dtype in (np.dtype("u1"), np.dtype("u2"))
         if native and importlib.util.find_spec("numba") is not None:
-            self._add = compile_columns(dtype)
-        self._sums = np.zeros(block_lines, np.float64)
-        self._most = np.zeros(block_lines, np.int32)
+            self._compiled = compile_factors(dtype)
+        self._of_lines = np.empty(2 * block_lines, np.float32)
+        self._trusted = np.empty(block_lines, np.bool_)
+        dark, strip = factors.dark or _NOTHING, factors.strip or _NOTHING
+        self._known = (
+            *(factors.saturation_level, *_fields(dark), factors.most_offset),
+            *(*_fields(strip), factors.white, *LEVELS),
+        )
 
     def of(
         self, raw: NDArray[Any], valid: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Give what :meth:`LineFactors.of` gives, bit for bit."""
-        return self._factors.of_sums(functools.partial(self._of_part, raw), len(raw), valid)
+        """Give what :meth:`LineFactors.of` gives, bit for bit; it stays until the next call."""
+        if self._compiled is None:
+            return self._factors.of(raw, valid)
+        lines = len(raw)
+        factors = self._of_lines[: 2 * lines].reshape(2, lines)
+        trusted = self._trusted[:lines]
+        self._compiled(raw, valid, *self._known, factors, trusted)
+        return factors, trusted
 
-    def _of_part(self, raw: NDArray[Any], part: Part) -> Sums:
-        if self._add is None:
-            return sums_of(raw[:, part.bands, part.samples])
-        sums, most = self._sums[: len(raw)], self._most[: len(raw)]
-        self._add(raw, part.bands, part.samples.start, part.samples.stop, sums, most)
-        return sums.copy(), most.copy()
+
+def _fields(part: Part) -> tuple[NDArray[np.int64], int, int, float]:
+    return part.bands, part.samples.start, part.samples.stop, part.black

@@ -148,7 +148,7 @@ class CompiledPass:
             return kernel(
                 *(raw, self._layout, self._scratch[t], flags, self._tile, phase, tables.level),
                 *(self._to, *derived.values, safe, tables.fix, derived.fix_from, tables.fix_weight),
-                *(derived.blank, derived.blank_from),
+                *(derived.steps, derived.steps_from, derived.blank, derived.blank_from),
                 *(self._bright[t], self._low[t] if tables.dark else None),
                 out.sums if preview else None,
                 self._spare + t if self._spare >= 0 else -1,
@@ -176,6 +176,8 @@ class DerivedTables:
     values: tuple[NDArray[Any], ...]  # black, gain, dark
     safe: tuple[NDArray[np.int32], ...]  # for lines whose factors lie within each of FACTORS
     fix_from: NDArray[np.int32]
+    steps: NDArray[np.int32]
+    steps_from: NDArray[np.int32]
     blank: NDArray[np.int32]
     blank_from: NDArray[np.int32]
     share: NDArray[np.float32]
@@ -197,14 +199,40 @@ def derived_tables(tables: PassTables, plan: PassPlan) -> DerivedTables:
         bounds = [(scale, part * plan.saturation_level) for scale, part in FACTORS[1:-1]]
         safe += [safe_counts(tables.black, gain, plan.reflectance, *bound) for bound in bounds]
         safe.append(np.full_like(safe[0], -1))
-    values = (aligned_copy(table) for table in (tables.black, gain, dark_counts(tables)))
+    values = (
+        aligned_copy(table) for table in (tables.black, gain, dark_counts(tables, plan.factors))
+    )
     fix_from, blank_from = (
         np.searchsorted(of[:, 0], np.arange(plan.bands + 1)).astype(np.int32)
         for of in (tables.fix, blank)
     )
     return DerivedTables(
-        tuple(values), tuple(safe), fix_from, blank, blank_from, shares(tables.cells)
+        tuple(values),
+        tuple(safe),
+        fix_from,
+        *steps_with_bad(tables, plan),
+        blank,
+        blank_from,
+        shares(tables.cells),
     )
+
+
+def steps_with_bad(
+    tables: PassTables, plan: PassPlan
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Give where the steps begin that have a bad pixel, and where those of each band stand.
+
+    A step is as many samples as the compiled kernel works on together. −1 ends each band.
+    """
+    from pipeline.compute.vector_rows import WIDTHS
+
+    steps: list[int] = []
+    steps_from: list[int] = []
+    bands, starts = tables.fix[:, 0], tables.fix[:, 1] // WIDTHS[0] * WIDTHS[0]
+    for band in range(plan.bands):
+        steps_from.append(len(steps))
+        steps += [*np.unique(starts[bands == band]).tolist(), -1]
+    return np.array(steps, np.int32), np.array(steps_from, np.int32)
 
 
 def set_factors(
@@ -223,9 +251,14 @@ def aligned_copy(table: NDArray[Any]) -> NDArray[Any]:
     return copy
 
 
-def dark_counts(tables: PassTables) -> NDArray[np.uint16]:
-    """Give the least counts that are not below black, (bands, samples); 0 for bad pixels."""
-    least = np.ceil(np.clip(np.nan_to_num(tables.black), 0, 65535)).astype(np.uint16)
+def dark_counts(tables: PassTables, factors: bool) -> NDArray[np.uint16]:
+    """Give the least counts that are not below black, (bands, samples); 0 for bad pixels.
+
+    With factors 1 more: what they are compared with is a count without the offset of its line,
+    which may be negative, plus 1. So 0 stays what no count is below.
+    """
+    least = np.ceil(np.clip(np.nan_to_num(tables.black), 0, 65535 - factors)).astype(np.uint16)
+    least += np.uint16(factors)
     least[tables.fix[:, 0], tables.fix[:, 1]] = 0
     return least
 
@@ -259,7 +292,7 @@ def safe_counts(
     or black is beyond all counts.
     """
     zero, slope = black.astype(np.float64), gain.astype(np.float64) * scale
-    known = np.isfinite(slope) & (slope >= 0) & (zero + offset <= 65535)
+    known = np.isfinite(slope) & (slope >= 0) & (zero <= 65534)
     safe = np.full(slope.shape, 65535.0)
     if kind in LIMITS:
         least, greatest = LIMITS[kind]

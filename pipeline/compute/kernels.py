@@ -64,6 +64,8 @@ def pass_bands(  # type: ignore[no-untyped-def]
     fix,  # int32 (n, 4), by bands
     fix_from,  # int32 (bands + 1,): where in fix each band begins
     weight,  # float32 (n,)
+    steps,  # int32 (m,), by bands: see vector_rows
+    steps_from,  # int32 (bands,): where in steps each band begins
     blank,  # int32 (n, 2), by bands: pixels that give nothing, though their gain here is 0
     blank_from,  # int32 (bands + 1,): where in blank each band begins
     bright,  # uint16 (lines, samples) of this thread, zero before
@@ -114,7 +116,7 @@ def pass_bands(  # type: ignore[no-untyped-def]
                         more, again = correct_row(
                             *(raw, layout, scratch, start, stop - start, b, level, to),
                             *(black, gain, dark, safe[b], bright, low, sums, row),
-                            *(out, extra, fix, first, last, past, factors),
+                            *(out, extra, steps, steps_from[b], fix, first, last, past, factors),
                         )
                         if again:
                             mend_row(
@@ -125,7 +127,7 @@ def pass_bands(  # type: ignore[no-untyped-def]
                         more, _ = correct_row(
                             *(raw, layout, scratch, start, stop - start, b, level, to),
                             *(black, gain, dark, safe[b], bright, low, sums, row),
-                            *(out, None, fix, first, last, past, factors),
+                            *(out, None, steps, steps_from[b], fix, first, last, past, factors),
                         )
                     clipped += more
                 else:
@@ -134,7 +136,7 @@ def pass_bands(  # type: ignore[no-untyped-def]
                             more, _ = correct_row(
                                 *(raw, layout, scratch, n, 1, b, level, to),
                                 *(black, gain, dark, safe[b], bright, low, sums, row),
-                                *(out, None, fix, first, last, past, factors),
+                                *(out, None, steps, steps_from[b], fix, first, last, past, factors),
                             )
                             clipped += more
                         elif out is not None:
@@ -233,7 +235,8 @@ def compile_pass(
         *(raw, i8, n.uint16[:, :, ::1], n.Array(n.uint8, 1, "C", readonly=True)),
         *(n.int64[::1], i8, n.int32, n.NamedUniTuple(n.float32, len(Rounding._fields), Rounding)),
         *(table, table, counter, n.int32[::1]),
-        *(n.int32[:, ::1], n.int32[::1], n.float32[::1], n.int32[:, ::1], n.int32[::1]),
+        *(n.int32[:, ::1], n.int32[::1], n.float32[::1]),
+        *(n.int32[::1], n.int32[::1], n.int32[:, ::1], n.int32[::1]),
         *(counter, counter if dark else n.none),
         *(n.float32[:, :, ::1], i8, table) if preview else (n.none, i8, n.none),
         getattr(n, preview)[:, :, ::1] if preview else n.none,

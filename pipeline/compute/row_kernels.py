@@ -7,23 +7,21 @@ packed pixels, nothing of tiles or threads.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numba
 import numpy as np
 
 from pipeline.compute.tables import INVALID, LIMITS
 from pipeline.compute.unpack_kernels import pixel_at, unpack_row
-from pipeline.compute.vector_rows import ROUNDER, WIDTHS, work_on_rows
+from pipeline.compute.vector_bad import between_in_lines
+from pipeline.compute.vector_rows import ROUNDER, work_on_rows
 from pipeline.reflectance import SCALE
 
 F4 = np.float32
-I8: Any = np.int64
 NOUGHT = F4(0.0)
 #: Lines of a strip: those of one row of the finest preview.
 STRIP: Final = 4
-#: Samples that are worked on together.
-TOGETHER: Final = WIDTHS[0]
 
 # Reference counts are off (nothing here owns memory): two threads would fight over them.
 helper = numba.njit(nogil=True, error_model="numpy", _nrt=False)
@@ -59,17 +57,11 @@ def _value(count, black, gain, factors, n):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _was_counted(count, black, factors, n, care):  # type: ignore[no-untyped-def]
-    """Tell whether a bad pixel of line ``n`` was counted as below black.
-
-    With care it is compared with black, else with ``dark``, which is 0 there; either is moved by
-    the offset of the line in whole DN.
-    """
+def _was_counted(count, black, factors, n):  # type: ignore[no-untyped-def]
+    """Tell whether a bad pixel of line ``n`` was counted as below black, in a row with care."""
     if factors is None:
         return F4(count) < black
-    if care:
-        return F4(count) - np.rint(factors[1, n]) < black
-    return F4(count) < np.rint(factors[1, n])
+    return F4(count) - np.rint(factors[1, n]) < black
 
 
 @helper
@@ -107,67 +99,48 @@ def _rows(  # type: ignore[no-untyped-def]
     n,
     b,
     extra,
-    fix,
-    i,
-    last,
+    steps,
+    step,
     care,
     past,
     factors,
 ):
     """Work on row ``b`` of lines ``n`` … ``n + m - 1``, whose counts begin at ``r``, ``rb``."""
-    samples = black.shape[1]
     if m == 4:
         at, to = (r, r + 1, r + 2, r + 3), (n, n + 1, n + 2, n + 3)
         if care:
             return work_on_rows(
                 *(counts, at, rb, black, gain, dark, low, sums, k),
-                *(out, to, b, 0, samples, None, True, None, factors),
+                *(out, to, b, None, steps, step, True, None, factors),
             )
         if not past:
             return work_on_rows(
                 *(counts, at, rb, black, gain, dark, low, sums, k),
-                *(out, to, b, 0, samples, None, None, None, factors),
+                *(out, to, b, None, steps, step, None, None, factors),
             )
-        brightest, done = np.int32(0), I8(0)
-        while extra is not None and i < last:  # only where it must be, as it costs a quarter
-            special = I8(fix[i, 1]) // TOGETHER * TOGETHER
-            _, larger = work_on_rows(
-                *(counts, at, rb, black, gain, dark, low, sums, k),
-                *(out, to, b, done, special, None, None, True, factors),
-            )
-            brightest = max(brightest, larger)
-            done = min(special + TOGETHER, samples)
-            _, larger = work_on_rows(
-                *(counts, at, rb, black, gain, dark, low, sums, k),
-                *(out, to, b, special, done, extra, None, True, factors),
-            )
-            brightest = max(brightest, larger)
-            while i < last and fix[i, 1] < done:
-                i += 1
-        changed, larger = work_on_rows(
+        return work_on_rows(
             *(counts, at, rb, black, gain, dark, low, sums, k),
-            *(out, to, b, done, samples, None, None, True, factors),
+            *(out, to, b, extra, steps, step, None, True, factors),
         )
-        return changed, max(brightest, larger)
     changed = np.int32(0)
     brightest = np.int32(0)
     done = 0
     if m > 1 and not care:
         changed, brightest = work_on_rows(
             *(counts, (r, r + 1), rb, black, gain, dark, low, sums, k),
-            *(out, (n, n + 1), b, 0, samples, None, None, None, factors),
+            *(out, (n, n + 1), b, None, steps, step, None, None, factors),
         )
         done = 2
     while done < m:
         if care:
             more, larger = work_on_rows(
                 *(counts, (r + done,), rb, black, gain, dark, low, sums, k),
-                *(out, (n + done,), b, 0, samples, None, True, None, factors),
+                *(out, (n + done,), b, None, steps, step, True, None, factors),
             )
         else:
             more, larger = work_on_rows(
                 *(counts, (r + done,), rb, black, gain, dark, low, sums, k),
-                *(out, (n + done,), b, 0, samples, None, None, None, factors),
+                *(out, (n + done,), b, None, steps, step, None, None, factors),
             )
         changed |= more
         brightest = max(brightest, larger)
@@ -195,6 +168,8 @@ def correct_row(  # type: ignore[no-untyped-def]
     k,
     out,
     extra,
+    steps,
+    step,
     fix,
     first,
     last,
@@ -214,7 +189,7 @@ def correct_row(  # type: ignore[no-untyped-def]
     care = safe < 0
     changed, brightest = _rows(
         *(counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b),
-        *(extra, fix, first, last, care, past, factors),
+        *(extra, steps, step, care, past, factors),
     )
     clipped = np.int64(0)
     # bad pixels are neither bright nor dark (with care: else ``dark`` is 0 there)
@@ -224,18 +199,18 @@ def correct_row(  # type: ignore[no-untyped-def]
             for i in range(first, last):
                 s = fix[i, 1]
                 bright[n + j, s] -= np.uint16(np.int32(counts[r + j, rb, s]) >= level)
-    if (care or factors is not None) and low is not None:
+    if care and low is not None:
         for j in range(m):
             for i in range(first, last):
                 s = fix[i, 1]
                 low[n + j, s] -= np.uint16(
-                    _was_counted(counts[r + j, rb, s], black[b, s], factors, n + j, care)
+                    _was_counted(counts[r + j, rb, s], black[b, s], factors, n + j)
                 )
     again = not care and brightest > safe and out is not None
     if again:  # with care; counted and summed up it is already
         changed, _ = _rows(
             *(counts, r, rb, m, black, gain, dark, None, None, k, out, n, b),
-            *(None, fix, first, last, True, False, factors),
+            *(None, steps, step, True, False, factors),
         )
     if changed != 0:
         for j in range(m):
@@ -246,16 +221,28 @@ def correct_row(  # type: ignore[no-untyped-def]
 @helper
 def _count_at(raw, layout, samples, n, b, s):  # type: ignore[no-untyped-def]
     """Give one count."""
-    if raw.ndim == 3:
-        return raw[n, b, s]
+    if raw.ndim == 3:  # unsigned: numba looks whether other indices count from the end
+        return raw[np.uintp(n), np.uintp(b), np.uintp(s)]
     return pixel_at(layout, raw[n], b * samples + s)
 
 
 @inlined
-def _neighbours(row, black, gain):  # type: ignore[no-untyped-def]
+def _count_in_lines(raw, layout, samples, n, b, s):  # type: ignore[no-untyped-def]
+    """Give one count of each line of a strip."""
+    return (
+        _count_at(raw, layout, samples, n, b, s),
+        _count_at(raw, layout, samples, n + 1, b, s),
+        _count_at(raw, layout, samples, n + 2, b, s),
+        _count_at(raw, layout, samples, n + 3, b, s),
+    )
+
+
+@inlined
+def _neighbours(fix, i, black, gain):  # type: ignore[no-untyped-def]
     """Give sample and bands of a bad pixel's neighbours along the spectrum, and their tables."""
-    _, s, lo, hi = row
-    return s, lo, hi, black[lo, s], gain[lo, s], black[hi, s], gain[hi, s]
+    s, lo, hi = np.uintp(fix[i, 1]), fix[i, 2], np.uintp(fix[i, 3])
+    at = np.uintp(max(lo, 0))
+    return s, lo, hi, black[at, s], gain[at, s], black[hi, s], gain[hi, s]
 
 
 @inlined
@@ -296,10 +283,10 @@ def mend_row(  # type: ignore[no-untyped-def]
     """Bad pixels of a row take the value between their neighbours. Returns values clipped."""
     clipped = np.int64(0)
     for i in range(first, last):
-        b, s, lo, _ = fix[i]
-        if lo < 0:
+        if fix[i, 2] < 0:
             continue
-        by = _neighbours(fix[i], black, gain)
+        b, s = fix[i, 0], fix[i, 1]
+        by = _neighbours(fix, i, black, gain)
         for n in range(start, stop):
             if valid[n] == 0:
                 continue
@@ -318,15 +305,20 @@ def foresee_row(  # type: ignore[no-untyped-def]
 ):
     """Put the values of a row's bad pixels into ``extra``; tells whether all are in the limits."""
     inside = True
+    samples = black.shape[1]
     for i in range(first, last):
-        _, s, lo, _ = fix[i]
+        s, lo, hi, black_lo, gain_lo, black_hi, gain_hi = _neighbours(fix, i, black, gain)
         if lo < 0:
             continue
-        by = _neighbours(fix[i], black, gain)
+        values, beyond = between_in_lines(
+            _count_in_lines(raw, layout, samples, start, lo, s),
+            _count_in_lines(raw, layout, samples, start, hi, s),
+            (black_lo, gain_lo, black_hi, gain_hi),
+            *(weight[i], factors, start, to),
+        )
+        inside = inside and not beyond
         for j in range(STRIP):
-            v = _between(raw, layout, black.shape[1], start + j, by, weight[i], factors)
-            extra[j, s] = v
-            inside = inside and _stored(v, to)[1] == 0
+            extra[j, s] = values[j]
     return inside
 
 

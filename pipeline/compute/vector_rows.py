@@ -57,9 +57,9 @@ def work_on_rows(  # type: ignore[no-untyped-def]
     out,
     lines,
     band,
-    start,
-    stop,
     extra,
+    steps,
+    step,
     care,
     past,
     factors,
@@ -74,7 +74,7 @@ def work_on_rows(  # type: ignore[no-untyped-def]
         Where the counts of these lines and this band stand in ``raw``.
     black, gain : float32 (bands, samples)
     dark : uint16 (bands, samples)
-        The least counts that are not below black.
+        The least counts that are not below black; with ``factors`` 1 more. 0 where none is.
     low : uint16 (lines, samples), or None
         Gains 1 where a count is below ``dark``.
     sums : float32 (strips, bands, cells), or None
@@ -85,11 +85,14 @@ def work_on_rows(  # type: ignore[no-untyped-def]
         Where the quantised values go.
     lines : tuple, of as many
     band : int64
-    start, stop : int64
-        Which samples; ``start`` a multiple of 32, ``stop`` too, or the end of the row.
     extra : float32 (4, samples), or None
         Is added to the corrected values of the first line, the second …: the values of bad pixels,
         whose gain is 0.
+    steps : int32 (n,)
+        With ``extra``: samples at which those 32 begin that have any, in order; −1 ends a row.
+        Adding it everywhere would cost a quarter.
+    step : int64
+        Where in ``steps`` those of this row begin.
     care : True, or None
         None when no gain of this row is NaN, and no value can leave the limits: then it is faster.
     past : True, or None
@@ -107,7 +110,7 @@ def work_on_rows(  # type: ignore[no-untyped-def]
     """
     signature = types.UniTuple(types.int32, 2)(
         *(raw, raw_lines, raw_band, black, gain, dark, low, sums, strip),
-        *(out, lines, band, start, stop, extra, care, past, factors),
+        *(out, lines, band, extra, steps, step, care, past, factors),
     )
 
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
@@ -127,7 +130,6 @@ class _Rows:
             [builder.extract_value(values[name], i) for i in range(kinds[name].count)]
             for name in ("lines", "raw_lines")
         )
-        self.start, self.stop = values["start"], values["stop"]
         self.past = not isinstance(kinds["past"], types.NoneType)
         self.care = not isinstance(kinds["care"], types.NoneType)
         raw = context.make_array(kinds["raw"])(context, builder, values["raw"])
@@ -162,6 +164,9 @@ class _Rows:
         if not isinstance(kinds["extra"], types.NoneType):
             data = self._data(kinds["extra"], values["extra"])
             self.extra = [self._row(data, I64(n)) for n in range(len(self.lines))]
+            steps = self._data(kinds["steps"], values["steps"])
+            self.next_step = cgutils.alloca_once(builder, steps.type)
+            builder.store(self._at(steps, values["step"]), self.next_step)
         if not isinstance(kinds["out"], types.NoneType):
             data = self._data(kinds["out"], values["out"])
             self.out = [self._row(data, n, bands, values["band"]) for n in self.lines]
@@ -184,13 +189,13 @@ class _Rows:
         """Whole vectors, then what is left with narrower ones."""
         builder = self.builder
         found = []
-        start: Any = self.start
+        start: Any = I64(0)
         for width in WIDTHS:
-            stop = builder.and_(self.stop, ir.Constant(I64, -width))
+            stop = builder.and_(self.samples, ir.Constant(I64, -width))
             changed = self._place(ir.VectorType(I32, width))
             brightest = self._place(ir.VectorType(self.count_type, width))
             with cgutils.for_range_slice(builder, start, stop, I64(width), intp=I64) as (i, _):
-                self._step(width, i, changed, brightest)
+                self._choose(width, i, changed, brightest)
             found.append(
                 (
                     self._reduce("or", builder.load(changed)),
@@ -205,13 +210,28 @@ class _Rows:
             brightest = builder.select(is_larger, larger, brightest)
         return cgutils.pack_array(builder, [changed, brightest])
 
+    def _choose(self, width: int, i: Any, changed: Any, brightest: Any) -> None:
+        """Work on ``width`` samples, with what is extra only where there may be some."""
+        builder = self.builder
+        if self.extra is None or width != WIDTHS[0]:
+            self._step(width, i, changed, brightest, extra=self.extra is not None)
+            return
+        place = builder.load(self.next_step)
+        is_next = builder.icmp_signed("==", builder.trunc(i, I32), builder.load(place))
+        with builder.if_else(is_next, likely=False) as (then, otherwise):
+            with then:
+                self._step(width, i, changed, brightest, extra=True)
+                builder.store(self._at(place, I64(1)), self.next_step)
+            with otherwise:
+                self._step(width, i, changed, brightest, extra=False)
+
     def _place(self, kind: Any) -> Any:
         """Make a variable that is 0; set here, too, as the call may stand in a loop."""
         place = cgutils.alloca_once_value(self.builder, ir.Constant(kind, None))
         self.builder.store(ir.Constant(kind, None), place)
         return place
 
-    def _step(self, width: int, i: Any, changed: Any, brightest: Any) -> None:
+    def _step(self, width: int, i: Any, changed: Any, brightest: Any, *, extra: bool) -> None:
         """Work on ``width`` samples of each line.
 
         All is read before anything is written: rows of lines tend to lie a whole number of pages
@@ -243,22 +263,23 @@ class _Rows:
                     level = value
                     if self.shifts is not None:
                         whole = builder.sitofp(self.shifts[n], F32)
-                        level = builder.fsub(value, self._spread(whole, floats))
+                        level = builder.fsub(value, spread(builder, whole, floats))
                     below = builder.fcmp_ordered("<", level, black)
                 else:
                     as_words = counts if counts.type == words else builder.zext(counts, words)
-                    least = dark if self.shifts is None else self._shifted(n, dark)
-                    below = builder.icmp_unsigned("<", as_words, least)
+                    if self.shifts is not None:
+                        as_words = self._shifted(as_words, self.shifts[n])
+                    below = builder.icmp_unsigned("<", as_words, dark)
                 more = builder.add(lows[n], ir.Constant(words, [1] * width))
                 lows[n] = builder.select(below, more, lows[n])
             if self.sums is None and self.out is None:
                 continue
             if self.offsets is not None:
-                value = builder.fsub(value, self._spread(self.offsets[n], floats))
+                value = builder.fsub(value, spread(builder, self.offsets[n], floats))
             value = builder.fmul(builder.fsub(value, black), gain)
             if self.scales is not None:
-                value = builder.fmul(value, self._spread(self.scales[n], floats))
-            if self.extra is not None:
+                value = builder.fmul(value, spread(builder, self.scales[n], floats))
+            if extra and self.extra is not None:
                 value = builder.fadd(value, self._load(self.extra[n], i, floats))
             known = builder.fcmp_ordered("ord", value, value) if self.care else None
             if self.sums is not None:
@@ -286,33 +307,24 @@ class _Rows:
         bits = builder.bitcast(builder.fadd(number, ir.Constant(F32, ROUNDER)), I32)
         return builder.sub(bits, ir.Constant(I32, _ROUNDER_BITS))
 
-    def _shifted(self, n: int, dark: Any) -> Any:
-        """Give the least counts that are not below black, moved by a line's offset in whole DN."""
-        assert self.shifts is not None
-        builder, shift = self.builder, self.shifts[n]
+    def _shifted(self, words: Any, shift: Any) -> Any:
+        """Give counts without a line's offset in whole DN, plus 1; at the limits of their type."""
+        builder, kind = self.builder, words.type
         nought = ir.Constant(I32, 0)
-        is_up = builder.icmp_signed(">", shift, nought)
-        up = builder.select(is_up, shift, nought)
-        down = builder.select(is_up, nought, builder.sub(nought, shift))
+        more = builder.sub(ir.Constant(I32, 1), shift)
+        is_up = builder.icmp_signed(">", more, nought)
+        up = builder.select(is_up, more, nought)
+        down = builder.select(is_up, nought, builder.neg(more))
         for name, amount in (("uadd", up), ("usub", down)):
-            kind = dark.type
             function = cgutils.get_or_insert_function(
                 builder.module,
                 ir.FunctionType(kind, [kind, kind]),
                 f"llvm.{name}.sat.v{kind.count}i16",
             )
-            words = self._spread(builder.trunc(amount, I16), kind)
-            dark = builder.call(function, [dark, words])
-        return dark
-
-    def _spread(self, number: Any, kind: Any) -> Any:
-        """Give a vector of one number."""
-        builder = self.builder
-        none = ir.Constant(kind, ir.Undefined)
-        vector = builder.insert_element(none, number, I32(0))
-        return builder.shuffle_vector(
-            vector, none, ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count)
-        )
+            words = builder.call(
+                function, [words, spread(builder, builder.trunc(amount, I16), kind)]
+            )
+        return words
 
     def _cells(self, width: int, total: Any) -> Any:
         """Add up each 4 neighbours."""
@@ -388,10 +400,18 @@ class _Rows:
         return self.builder.call(function, [vector])
 
 
+def spread(builder: Any, number: Any, kind: Any) -> Any:
+    """Give a vector of one number."""
+    none = ir.Constant(kind, ir.Undefined)
+    vector = builder.insert_element(none, number, I32(0))
+    everywhere = ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count)
+    return builder.shuffle_vector(vector, none, everywhere)
+
+
 _NAMES: Final = (
     *("raw", "raw_lines", "raw_band", "black", "gain", "dark"),
-    *("low", "sums", "strip", "out", "lines", "band", "start", "stop", "extra", "care", "past"),
-    "factors",
+    *("low", "sums", "strip", "out", "lines", "band", "extra", "steps", "step"),
+    *("care", "past", "factors"),
 )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rigs import write_rig
+from rigs import SIMULATED, write_rig
 
 from pipeline.cli.app import run
 from pipeline.container.envi import open_envi, write_envi
@@ -100,3 +100,13 @@ def test_a_map_that_calls_all_bad_is_told_of(
     write_envi(tmp_path, "map", np.ones((20, 48, 1), np.complex64))
     assert run(["capture", str(rig), "--lines", "4", *named]) == 2
     assert "found complex data" in capsys.readouterr().err
+
+
+def test_a_refused_map_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rig = write_rig(tmp_path, SIMULATED.replace('black = "take"', ""))
+    assert run(["bad-pixels", str(rig)]) == 2
+    assert "[references] black: missing" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {rig.name}
