@@ -28,7 +28,7 @@ SPARE_BITS: Final = 6
 #: Bits of such an element, for each that it is stored with, that its entropy coder takes.
 CODED_BITS: Final = 0.7
 #: Cost of a step is estimated from so many spectra.
-SAMPLE: Final = 3200
+SAMPLE: Final = 2400
 #: Widest step that is tried, in 1/16 count.
 LARGEST: Final = 1 << 22
 #: Halvings of the octaves that a step is looked for in; 2^(22 / 2^12) is 0.4 %.
@@ -80,6 +80,7 @@ class Fit:
         self._single = self._vectors.astype(np.float32)
         self._projected: _Singles = np.empty((0, self.columns), np.float32)
         self._some: _Singles | None = None
+        self._estimates: dict[int, tuple[float, int]] = {}
         self._sampled: _Singles = np.empty((0, 0), np.float32)
 
     def model(self, step: int) -> Model:
@@ -96,7 +97,7 @@ class Fit:
         low, high = 0.0, float(np.log2(LARGEST))
         turned = False
         for _ in range(STEPS):
-            found = factor * self.estimate(2.0**step)
+            found = factor * self.estimate(_whole(step))
             if abs(found - size) < NEAR * size or high - low < NEAR:
                 break
             low, high = (step, high) if found > size else (low, step)
@@ -105,15 +106,18 @@ class Fit:
             guess = step + float(np.log2(max(found, 1.0) / size))
             turned = turned or (low > 0.0 and high < float(np.log2(LARGEST)))
             step = (low + high) / 2 if turned or not low < guess < high else guess
-        return max(1, round(float(np.exp2(step))))
+        return _whole(step)
 
-    def estimate(self, whole: float) -> float:
-        """Estimate the bytes of basis and scores that a step leaves."""
-        size, _ = self._estimated(whole / (1 << STEP_BITS))
+    def estimate(self, whole: int) -> float:
+        """Estimate the bytes of basis and scores that a step, in 1/16 count, leaves."""
+        size, _ = self._estimated(whole)
         return size
 
-    def _estimated(self, step: float) -> tuple[float, int]:
+    def _estimated(self, whole: int) -> tuple[float, int]:
         """Estimate the bytes, and how many components are worth theirs."""
+        if whole in self._estimates:
+            return self._estimates[whole]
+        step = whole / (1 << STEP_BITS)
         # What is weaker has a score of a step here and there, too few to be worth a basis vector.
         count = int(np.count_nonzero(self._power > (WEAKEST * step) ** 2))
         exact, stored = self._sample(count), stored_bits(self._power[:count], step)
@@ -121,7 +125,9 @@ class Fit:
         bits, last = compile_fit().count_bits(
             exact, scale, add, stored, self._size, self.columns, WORTH, CODED_BITS
         )
-        return float(bits) / 8 + 4 * self._size, min(int(last) + int(last) // MORE + 2, count)
+        found = float(bits) / 8 + 4 * self._size, min(int(last) + int(last) // MORE + 2, count)
+        self._estimates[whole] = found
+        return found
 
     def _scatter(self, chosen: NDArray[np.intp]) -> Floats:
         """Sum the products of the spectra that are chosen, about the shift."""
@@ -171,7 +177,7 @@ class Fit:
 
     def _quantised(self, whole: int) -> Model:
         step = whole / (1 << STEP_BITS)
-        _, count = self._estimated(step)
+        _, count = self._estimated(whole)
         exact = self._scores(count)
         scores = np.empty(exact.shape, np.int32)
         saved, hits = np.zeros(count), np.zeros(count, np.int64)
@@ -244,3 +250,8 @@ def guessed_step(power: Floats, columns: int, size: float) -> float:
         bits = columns * np.log2(np.maximum(spread / 2**middle, 1.0)).sum()
         low, high = (middle, high) if bits > 8 * size else (low, middle)
     return high
+
+
+def _whole(step: float) -> int:
+    """Give a step in whole 1/16 counts of its logarithm."""
+    return max(1, round(float(np.exp2(step))))
