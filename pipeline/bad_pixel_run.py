@@ -128,8 +128,8 @@ def map_of_files(black: Path, white: Path | None, out: Path | None) -> MapResult
             raise ConfigError(
                 f"{name}: has (bands, samples) = {np.shape(part.mean)}, the black has {shape}"
             )
-    level = header.number("saturation level") or 0
-    found = find(dark, bright, own, saturation_level=int(level))
+    level = header.whole("saturation level") or 0
+    found = find(dark, bright, own, saturation_level=level)
     info = _camera_of(header, (shape[0], shape[1]))
     return _write(target, BadPixelMap.of_line(found.kinds, window_of(info), info.serial), found)
 
@@ -143,8 +143,8 @@ def _statistics(path: Path) -> tuple[Statistics, Header]:
         return Statistics(mean, std, lines), file.header
     beside = path.with_name(path.stem + "_std.hdr")
     spread = make_reference(*_opened(open_envi(beside))).array if beside.exists() else None
-    averaged = file.header.number("lines averaged") or 0
-    return Statistics(mean, spread, int(averaged)), file.header
+    averaged = file.header.whole("lines averaged") or 0
+    return Statistics(mean, spread, averaged), file.header
 
 
 def _opened(file: EnviFile) -> tuple[Header, NDArray[Any]]:
