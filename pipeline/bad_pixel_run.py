@@ -7,7 +7,6 @@ Knows arming, references, maps and the session; nothing is scanned.
 from __future__ import annotations
 
 import datetime as dt
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as Flag
@@ -131,8 +130,8 @@ def map_of_files(black: Path, white: Path | None, out: Path | None) -> MapResult
             raise ConfigError(
                 f"{name}: has (bands, samples) = {np.shape(part.mean)}, the black has {shape}"
             )
-    level = _finite(header, "saturation level")
-    found = find(dark, bright, own, saturation_level=int(level))
+    level = header.whole("saturation level") or 0
+    found = find(dark, bright, own, saturation_level=level)
     info = _camera_of(black, header, (shape[0], shape[1]))
     return _write(target, BadPixelMap.of_line(found.kinds, window_of(info), info.serial), found)
 
@@ -146,13 +145,8 @@ def _statistics(path: Path) -> tuple[Statistics, Header]:
         return Statistics(mean, std, lines), file.header
     beside = path.with_name(path.stem + "_std.hdr")
     spread = make_reference(*_opened(open_envi(beside))).array if beside.exists() else None
-    return Statistics(mean, spread, int(_finite(file.header, "lines averaged"))), file.header
-
-
-def _finite(header: Header, name: str) -> float:
-    """Give a number of a header; 0, not known, where it is missing, infinite or none."""
-    value = header.number(name)
-    return value if value is not None and math.isfinite(value) else 0.0
+    averaged = file.header.whole("lines averaged") or 0
+    return Statistics(mean, spread, averaged), file.header
 
 
 def _opened(file: EnviFile) -> tuple[Header, NDArray[Any]]:

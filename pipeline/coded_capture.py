@@ -136,10 +136,10 @@ def code_capture(
         made = compress(file, None, wanted, spool=spool)
     except SwathError as error:
         raise type(error)(f"{file} is whole, with raw lines, and was not coded: {error}") from None
-    return _sentence(made, trouble), made.ahead
+    return _sentence(made, wanted, trouble), made.ahead
 
 
-def _sentence(made: Compressed, trouble: str) -> str:
+def _sentence(made: Compressed, wanted: Wanted, trouble: str) -> str:
     error = made.stats.max_error
     exact = "lossless" if error == 0 else f"max error {error} count{'s' if error > 1 else ''}"
     rest = made.lines - made.ahead
@@ -154,4 +154,7 @@ def _sentence(made: Compressed, trouble: str) -> str:
         )
     if trouble:
         when += f" ({trouble})"
-    return f"{when}: {made.coding}, {made.ratio:.2f} : 1, {exact}"
+    ratio = f"{made.ratio:.2f} : 1"
+    if wanted.ratio is not None and made.ratio < wanted.ratio:
+        ratio += f" where {wanted.ratio:g} : 1 were asked for"
+    return f"{when}: {made.coding}, {ratio}, {exact}"

@@ -246,7 +246,7 @@ class PcaConfig(Table, frozen=True):
     coding: str = ""
     max_error: Annotated[int, Meta(ge=0, le=65535)] | None = None
     lossless: bool = False
-    ratio: Annotated[float, Meta(ge=1)] | None = None
+    ratio: Annotated[float, Meta(ge=1, le=10_000)] | None = None
     noise: bool = False
 
     def __post_init__(self) -> None:

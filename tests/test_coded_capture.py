@@ -13,7 +13,9 @@ from rigs import SIMULATED, capture, replay_rig, write_rig
 import pipeline.container.coding_job as coding_job
 import swath
 from pipeline.cli.display import summary
+from pipeline.coded_capture import code_capture
 from pipeline.config import PcaConfig
+from pipeline.container.block_codings import Wanted
 from pipeline.container.coded_header import stated_error
 from pipeline.container.compress import compress
 from pipeline.container.envi import write_envi
@@ -132,6 +134,16 @@ def test_what_cannot_be_coded_is_refused_when_arming(
     assert not list((tmp_path / "out").glob("*"))
 
 
+def test_a_ratio_that_a_scan_does_not_come_down_to_is_said(tmp_path: Path, spooled: Path) -> None:
+    copy = tmp_path / "scan.hsi"
+    copy.write_bytes(spooled.read_bytes())
+    said, _ = code_capture(copy, Wanted(ratio=5000.0))
+    assert " : 1 where 5000 : 1 were asked for, max error " in said
+    copy.write_bytes(spooled.read_bytes())
+    said, _ = code_capture(copy, Wanted(ratio=2.0))
+    assert "asked for" not in said
+
+
 @pytest.mark.parametrize(
     ("keys", "fault"),
     [
@@ -141,6 +153,7 @@ def test_what_cannot_be_coded_is_refused_when_arming(
         (["max_error=-1"], "max_error"),
         (["max_error=70000"], "max_error"),
         (["ratio=0.5"], "ratio"),
+        (["ratio=1e5"], "ratio: found 100000.*, allowed is a number from 1 to 10000"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(

@@ -197,11 +197,13 @@ class Encoding:
         )  # fmt: skip
         sums, top = place.fetch(self._parts["sums"], self._parts["top"])
         aa, ae, ee = sums.view(np.int64).reshape(3, pixels).astype(np.float64)
-        seen = (aa > 0) & (aa + 2 * ae + ee > 0)
+        there, back = aa > 0, aa + 2 * ae + ee > 0
+        seen, alone = there & back, int((there ^ back).sum())
         across = np.sqrt(np.maximum(aa * ee - ae * ae, 0.0))[seen]
+        angle = float(np.arctan2(across, (aa + ae)[seen]).sum()) + alone * np.pi / 2
         return BlockStats(
             *(self._pixels.size, int(top.view(np.uint32)[0]), float(ee.sum())),
-            *(float(np.arctan2(across, (aa + ae)[seen]).sum()), int(seen.sum())),
+            *(angle, int(seen.sum()) + alone),
             *(self._components.learned, components),
         )
 

@@ -117,7 +117,8 @@ class BlockStats:
     squared_error : float
         Sum, counts².
     angle : float
-        Sum of the angles between spectra and decoded spectra, rad. A spectrum of zeros has none.
+        Sum of the angles between spectra and decoded spectra, rad; π/2 where one of the two is of
+        zeros alone. Where both are there is none.
     spectra : int
         Spectra in that sum.
     pixels : int

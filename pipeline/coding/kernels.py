@@ -76,9 +76,13 @@ def measure(pixels, decoded, products):  # type: ignore[no-untyped-def]
         largest = max(largest, top)
         for s in range(samples):
             squared += ee[s]
-            if aa[s] > 0.0 and aa[s] + 2.0 * ae[s] + ee[s] > 0.0:
+            back_back = aa[s] + 2.0 * ae[s] + ee[s]
+            if aa[s] > 0.0 and back_back > 0.0:
                 across = np.sqrt(max(aa[s] * ee[s] - ae[s] * ae[s], 0.0))
                 angle += np.arctan2(across, aa[s] + ae[s])
+                spectra += 1
+            elif aa[s] > 0.0 or back_back > 0.0:
+                angle += np.pi / 2
                 spectra += 1
     return largest, squared, angle, spectra
 

@@ -17,7 +17,8 @@ def measured(
     """Measure a block, (lines, bands, samples), against what its decoder gives, (bands, pixels).
 
     The angle between a spectrum a and a + e is ``atan2(√(a·a e·e − (a·e)²), a·a + a·e)``, which,
-    unlike the arc cosine, keeps its digits where it is small.
+    unlike the arc cosine, keeps its digits where it is small. It is π/2 where one is zero and the
+    other is not, as in ``container.compare``.
     """
     kernel = compile_pixels(pixels.dtype).measure
     scratch = np.empty((3, pixels.shape[2]), np.float64)

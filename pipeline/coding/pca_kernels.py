@@ -242,13 +242,17 @@ def check(  # type: ignore[no-untyped-def]
     for s in range(size):
         weight = weights[first + s]
         squared += weight * ee[s]
-        if aa[s] > 0.0 and aa[s] + 2.0 * ae[s] + ee[s] > 0.0:
+        back_back = aa[s] + 2.0 * ae[s] + ee[s]
+        if aa[s] > 0.0 and back_back > 0.0:
             spectra += weight
             across = aa[s] * ee[s] - ae[s] * ae[s]
             if across > 0.0:
                 angle += weight * np.arctan2(np.sqrt(across), aa[s] + ae[s])
             elif aa[s] + ae[s] < 0.0:
                 angle += weight * np.pi
+        elif aa[s] > 0.0 or back_back > 0.0:
+            spectra += weight
+            angle += weight * np.pi / 2
     totals[0] += squared
     totals[1] += angle
     totals[2] += spectra

@@ -141,11 +141,11 @@ def masks_of(header: Header, dtype: np.dtype[Any]) -> Masks:
     good = header.floats("bbl")
     bad = tuple(value == 0 for value in good or ()) if len(good or ()) == header.bands else ()
     ignore = ignore_value(header, dtype)
-    saturation = header.number("saturation level")
-    if saturation is not None and not 0 < saturation <= np.iinfo(dtype).max:  # nan, too
+    saturation = header.whole("saturation level")
+    if saturation is not None and not 0 < saturation <= np.iinfo(dtype).max:
         saturation = None
     return Masks(
         bad_bands=bad if any(bad) else (),
         ignore=None if ignore is None else int(ignore),
-        saturation=None if saturation is None else int(saturation),
+        saturation=saturation,
     )

@@ -90,6 +90,7 @@ class CodingJob:
 
     Attributes
     ----------
+    lines : int
     written : Written
         By the last call of :meth:`write`.
     """
@@ -105,6 +106,7 @@ class CodingJob:
         self._source, self._codings, self._threads = source, codings, threads
         self._progress = progress
         self._spool = spool
+        self.lines = source.header.lines
         self.written = Written()
 
     def write(self, fd: int, work: Path) -> None:

@@ -126,7 +126,7 @@ def compress(
             job.written.size,
             job.written.ahead,
             job.written.stats,
-            _warnings(source, job.written.emptied),
+            _warnings(source, job.written.emptied) + _missed(job, codings),
         )
 
 
@@ -148,6 +148,14 @@ def _warnings(source: Container, emptied: int) -> list[str]:
             "file goes on to state it"
         )
     return found
+
+
+def _missed(job: CodingJob, codings: BlockCodings) -> list[str]:
+    ratio, size = codings.wanted.ratio, max(job.written.size, 1)
+    found = job.lines * codings.shape.line_bytes() / size
+    if ratio is None or found >= ratio:
+        return []
+    return [f"ratio: asked for {ratio:g}, these pixels and their header come down to {found:.2f}"]
 
 
 def _shape(source: Container) -> BlockShape:

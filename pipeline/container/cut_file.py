@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final
 
 from pipeline.container import zip_records as zr
-from pipeline.container.block_records import INDEX
+from pipeline.container.block_records import INDEX, RECORD, Block, unpack_record, walk
 from pipeline.container.coded import CodedPayload
 from pipeline.container.envi import MAX_HEADER
 from pipeline.container.header import Header
@@ -89,6 +89,11 @@ def open_cut(path: Path) -> CutFile | None:
         return None
     try:
         found, payload = _walk(fd)
+        if payload is None or unpack_record(read_at(fd, RECORD.size, payload[0]), 0) is None:
+            first, end = _first_record(fd), os.fstat(fd).st_size
+            if first is not None and (payload is None or first.first_line == 0):
+                payload = first.offset, end - first.offset
+                found.pop(INDEX, None)  # its offsets may be from another record on
         if payload is not None:
             cut = CutFile(path, fd, found, *payload)
             if cut.header.coded:
@@ -118,6 +123,15 @@ def _walk(fd: int) -> tuple[dict[str, tuple[int, int]], tuple[int, int] | None]:
             found[record.name] = start, size
         at = start + size
     return found, payload
+
+
+def _first_record(fd: int) -> Block | None:
+    """Give the first record of the file, its offset from the first byte.
+
+    It tells where the cube begins when the local header of ``data.envi`` is damaged: of that, one
+    byte is enough.
+    """
+    return next(walk(lambda count, at: read_at(fd, count, at), os.fstat(fd).st_size), None)
 
 
 def _local(fd: int, at: int) -> tuple[zr.Record | None, int]:

@@ -118,15 +118,7 @@ def decompress(
     """
     target = new_file(out)
     threads = threads or default_threads()
-    try:
-        source: Container | CutFile = Container(path)
-    except ContainerError as error:
-        cut = open_cut(Path(path))
-        if cut is None:
-            raise
-        cut.problems.insert(0, str(error).removeprefix(f"{path}: "))
-        source = cut
-    with source:
+    with _opened(Path(path)) as source:
         payload = source.coded
         if payload is None:
             raise ContainerError(f"{source.path}: found plain pixels, there is nothing to decode")
@@ -143,6 +135,26 @@ def decompress(
             job.missing,
             job.problems,
         )
+
+
+def _opened(path: Path) -> Container | CutFile:
+    """Open a container, or what can be read of it from its beginning."""
+    try:
+        source = Container(path)
+        try:
+            payload = source.coded
+            if payload is not None and not any(map(payload.record_holds, payload.blocks)):
+                raise ContainerError(f"{path}: data.envi: found no block where it should begin")
+        except BaseException:
+            source.close()
+            raise
+    except ContainerError as error:
+        cut = open_cut(path)
+        if cut is None:
+            raise
+        cut.problems.insert(0, str(error).removeprefix(f"{path}: "))
+        return cut
+    return source
 
 
 class _Job:
@@ -174,7 +186,7 @@ class _Job:
         out = ZipWriter(fd, work)
         header = plain_header(self._source.header, self._payload.coding)
         source = self._source
-        lost = int(header.number("lines lost") or 0)
+        lost = header.whole("lines lost") or 0
         if isinstance(source, Container):
             left_out = self._left_out(source)
             late = begin_entries(out, source, header, left_out)
@@ -271,6 +283,6 @@ class _Job:
         header = self._source.header
         value = ignore_value(header, shape.dtype)
         if value is None:
-            depth = header.number("bit depth")
-            value = fill_value(int(depth)) if depth is not None and shape.dtype == "u2" else 0
+            depth = header.whole("bit depth")
+            value = fill_value(depth) if depth is not None and shape.dtype == "u2" else 0
         return np.full((lines, shape.bands, shape.samples), value, shape.dtype)

@@ -8,6 +8,7 @@ files and pixels.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -224,6 +225,11 @@ class Header(Mapping[str, Value]):
         """Give a field as one number; None where it is missing, a longer list or no number."""
         numbers = self.floats(name)
         return numbers[0] if numbers is not None and len(numbers) == 1 else None
+
+    def whole(self, name: str) -> int | None:
+        """Give a field as one number without its fraction; None too where it is not finite."""
+        value = self.number(name)
+        return int(value) if value is not None and math.isfinite(value) else None
 
     def ints(self, name: str) -> list[int] | None:
         """Give a field as integers; None where it is missing or holds something else."""

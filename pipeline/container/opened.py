@@ -189,8 +189,8 @@ class OpenedFile:
     @property
     def lost(self) -> int:
         """Lines that were lost while recording, stored as filled lines or not at all."""
-        found = self.header.number("lines lost")
-        return int(found) if found is not None and found >= 0 else lost_count(self.ledger)
+        found = self.header.whole("lines lost")
+        return found if found is not None and found >= 0 else lost_count(self.ledger)
 
     @cached_property
     def ledger(self) -> LedgerRows:

@@ -139,9 +139,9 @@ class Container(OpenedFile):
             When they are missing or do not fit.
         """
         lines, samples, bands = self.header.shape
-        decoded = self.header.number("pca bands")
+        decoded = self.header.whole("pca bands")
         if self.header.file_type.casefold() == "pca" and decoded is not None:
-            bands = int(decoded)
+            bands = decoded
         # Times are needed only where references are interpolated.
         drifts = any(name.endswith("_after") for name in self.references)
         ledger = self.ledger if drifts else ledger_rows(0)

@@ -117,8 +117,7 @@ class Reflectance:
         self.shape = shape
         self._bad, self._counts = bad, counts
         self._watched = watched_columns(header)
-        level = header.number("saturation level")
-        self._level = int(level) if level is not None and np.isfinite(level) else 0
+        self._level = header.whole("saturation level") or 0
         self._of_lines: LineFactors | None = None
         self._references = references
         self._exposure = header.number("exposure")

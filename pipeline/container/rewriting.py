@@ -35,7 +35,7 @@ def new_file(out: str | os.PathLike[str]) -> Path:
         When it exists, or its folder does not.
     """
     target = Path(out)
-    if target.exists():
+    if os.path.lexists(target):  # a link to nothing, too: it would not be replaced
         raise ConfigError(f"{target}: exists, allowed is the name of a new file")
     if not target.parent.is_dir():
         raise ConfigError(f"{target}: found no folder {target.parent}")

@@ -101,8 +101,22 @@ def test_angles_are_those_between_the_spectra() -> None:
     b = coding.decode(coded.data, 5).astype(float)
     lengths = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
     cosine = (a * b).sum(axis=1)[lengths > 0] / lengths[lengths > 0]
-    assert coded.stats.spectra == (lengths > 0).sum()
-    assert coded.stats.angle == pytest.approx(np.arccos(np.minimum(cosine, 1)).sum(), rel=1e-4)
+    alone = np.count_nonzero(a.any(axis=1) ^ b.any(axis=1))
+    assert coded.stats.spectra == (lengths > 0).sum() + alone
+    true = np.arccos(np.minimum(cosine, 1)).sum() + alone * np.pi / 2
+    assert coded.stats.angle == pytest.approx(true, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["packed", "predicted"])
+def test_spectra_that_are_zero_on_one_side_only_are_at_a_right_angle(name: str) -> None:
+    cube = np.zeros((8, 5, 6), np.uint16)
+    cube[3, 2, 4] = 3  # with this bound, what was zero becomes 2 where this band's mean lies
+    coding = make_coding(name, shape_of(cube), max_error=3)
+    coded = coding.encode(cube)
+    a, b = cube.any(axis=1), coding.decode(coded.data, 8).any(axis=1)
+    assert (a ^ b).sum() == 47
+    assert coded.stats.spectra == (a | b).sum() == 48
+    assert coded.stats.angle == pytest.approx(47 * np.pi / 2, abs=1e-9)
 
 
 def test_a_ratio_is_reached_and_no_byte_is_left_lying() -> None:

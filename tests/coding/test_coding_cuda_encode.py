@@ -33,10 +33,12 @@ def measured(cube: Any, decoded: Any) -> tuple[int, float, float, int]:
     """Largest and squared error, sum of angles and how many there are."""
     a, b = (x.transpose(1, 0, 2).reshape(cube.shape[1], -1).astype(float) for x in (cube, decoded))
     seen = (a.any(axis=0)) & (b.any(axis=0))
+    alone = int((a.any(axis=0) ^ b.any(axis=0)).sum())
     error, a, b = b - a, a[:, seen], b[:, seen]
     aa, ae, ee = (a * a).sum(axis=0), (a * (b - a)).sum(axis=0), ((b - a) ** 2).sum(axis=0)
     angle = np.arctan2(np.sqrt(np.maximum(aa * ee - ae**2, 0)), aa + ae)
-    return int(np.abs(error).max()), float((error**2).sum()), float(angle.sum()), int(seen.sum())
+    total = float(angle.sum()) + alone * np.pi / 2
+    return int(np.abs(error).max()), float((error**2).sum()), total, int(seen.sum()) + alone
 
 
 def coded(coder: Coder, name: str, cube: Any, **aim: Any) -> tuple[Encoded, Any]:

@@ -30,11 +30,12 @@ from pipeline.container.block_records import (
 )
 from pipeline.container.compress import Wanted, compress
 from pipeline.container.decompress import decompress
+from pipeline.container.envi import write_envi
 from pipeline.container.reader import Container
 from pipeline.container.sink_io import lock_file
 from pipeline.container.validate import validate
 from pipeline.container.zipfile_layout import scan
-from pipeline.errors import ContainerError, StorageError, SwathError
+from pipeline.errors import ConfigError, ContainerError, StorageError, SwathError
 from pipeline.layout import LineStatus
 
 
@@ -189,6 +190,30 @@ def test_without_directory_what_lies_behind_the_cube_is_saved_too(files, coded, 
         assert saved.ledger.tobytes() == plain.ledger.tobytes()
         assert saved.thumbnail == plain.thumbnail
         assert saved.header["wavelength"] == plain.header["wavelength"]
+
+
+@pytest.mark.parametrize("at", [0, 26, 27, 28, 29])  # magic, bytes of the name and of what follows
+@pytest.mark.parametrize("bit", range(8))
+def test_a_bit_of_the_cubes_own_zip_header_costs_no_line(files, coded, tmp_path, at, bit):
+    content = bytearray(coded.read_bytes())
+    place = content.index(b"data.envi") - 30
+    assert content[place : place + 4] == b"PK\3\4"
+    content[place + at] ^= 1 << bit
+    coded.write_bytes(content)
+    made = decompress(coded, tmp_path / "saved.hsi")
+    assert made.missing == []
+    assert made.problems
+    np.testing.assert_array_equal(stored(made.path), files[2])
+
+
+def test_a_name_that_is_damaged_in_the_directory_costs_no_line(files, coded, tmp_path):
+    content = bytearray(coded.read_bytes())
+    content[content.rindex(b"data.envi")] ^= 1
+    coded.write_bytes(content)
+    made = decompress(coded, tmp_path / "saved.hsi")
+    assert made.missing == []
+    assert "found no entry data.envi" in made.problems[0]
+    np.testing.assert_array_equal(stored(made.path), files[2])
 
 
 @pytest.mark.parametrize("name", ["preview.envi", "thumbnail.jpg", "Metadata/lines.csv"])
@@ -446,3 +471,27 @@ def test_records_are_found_over_whatever_lies_between(parts, noise, data):
 def test_a_record_is_32_bytes():
     assert RECORD.size == 32
     assert len(pack_record(0, 1, b"data")) == 32
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400"])
+@pytest.mark.parametrize("name", ["lines lost", "bit depth", "saturation level"])
+def test_a_field_that_is_no_finite_number_costs_nothing(tmp_path, rng, name, value):
+    pixels = rng.integers(0, 4000, (LINES, 6, 5)).astype("u2")
+    source = write_envi(tmp_path, "cube", pixels, {})
+    source.write_text(f"{source.read_text()}{name} = {value}\n")
+    coded = code(source, tmp_path / "coded.hsi", max_error=2).path
+    made = decompress(spoil(coded, 1, 7), tmp_path / "saved.hsi")
+    assert made.missing == [(16, 16)]
+    with Container(made.path) as saved:
+        assert saved.lost == 16
+        found = np.asarray(saved.read()).astype(int)
+    kept = np.r_[0:16, 32:LINES]
+    assert np.abs(found[kept] - pixels[kept]).max() <= 2
+
+
+def test_a_link_that_leads_nowhere_is_refused_before_anything_is_coded(files, tmp_path):
+    link = tmp_path / "link.hsi"
+    link.symlink_to(tmp_path / "nowhere.hsi")
+    with pytest.raises(ConfigError, match=r"link.hsi: exists, allowed is the name of a new file"):
+        compress(files[0], link)
+    assert link.is_symlink()

@@ -45,6 +45,7 @@ def test_the_whole_file_reaches_the_ratio(
     assert made.coded_bytes == size
     assert 0.5 * cube.nbytes < size * ratio <= cube.nbytes
     assert made.ratio == cube.nbytes / size >= ratio
+    assert not any(text.startswith("ratio") for text in made.warnings)
 
 
 def test_what_a_file_takes_over_does_not_count(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -84,6 +85,8 @@ def test_a_ratio_that_cannot_be_is_missed_and_said(
     source = write_envi(tmp_path, "a", scene(rng, 20), fields())
     made = code(source, tmp_path / "b.hsi", ratio=2000)
     assert 1 < made.ratio < 2000
+    said = f"ratio: asked for 2000, these pixels and their header come down to {made.ratio:.2f}"
+    assert said in made.warnings
     assert made.coded_bytes == os.path.getsize(made.path)
 
 
