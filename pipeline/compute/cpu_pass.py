@@ -120,7 +120,7 @@ class CompiledPass:
         self._bright = aligned((threads, plan.block_lines, samples), word)
         self._low = aligned((threads, plan.block_lines, samples), word)
         self._scratch = aligned((threads, plan.strip, 1, samples), word)
-        self._extra = aligned((threads, plan.strip, samples), np.dtype(np.float32))
+        self._extra = aligned((threads, len(tables.fix), plan.strip), np.dtype(np.float32))
         self._valid = np.empty(plan.block_lines, np.uint8)
         self._tile = np.zeros(1, np.int64)
         self._factors = np.zeros((2, plan.block_lines), np.float32) if plan.factors else None
@@ -148,7 +148,7 @@ class CompiledPass:
             return kernel(
                 *(raw, self._layout, self._scratch[t], flags, self._tile, phase, tables.level),
                 *(self._to, *derived.values, safe, tables.fix, derived.fix_from, tables.fix_weight),
-                *(derived.steps, derived.steps_from, derived.blank, derived.blank_from),
+                *(derived.blank, derived.blank_from),
                 *(self._bright[t], self._low[t] if tables.dark else None),
                 out.sums if preview else None,
                 self._spare + t if self._spare >= 0 else -1,
@@ -176,8 +176,6 @@ class DerivedTables:
     values: tuple[NDArray[Any], ...]  # black, gain, dark
     safe: tuple[NDArray[np.int32], ...]  # for lines whose factors lie within each of FACTORS
     fix_from: NDArray[np.int32]
-    steps: NDArray[np.int32]
-    steps_from: NDArray[np.int32]
     blank: NDArray[np.int32]
     blank_from: NDArray[np.int32]
     share: NDArray[np.float32]
@@ -210,29 +208,10 @@ def derived_tables(tables: PassTables, plan: PassPlan) -> DerivedTables:
         tuple(values),
         tuple(safe),
         fix_from,
-        *steps_with_bad(tables, plan),
         blank,
         blank_from,
         shares(tables.cells),
     )
-
-
-def steps_with_bad(
-    tables: PassTables, plan: PassPlan
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Give where the steps begin that have a bad pixel, and where those of each band stand.
-
-    A step is as many samples as the compiled kernel works on together. −1 ends each band.
-    """
-    from pipeline.compute.vector_rows import WIDTHS
-
-    steps: list[int] = []
-    steps_from: list[int] = []
-    bands, starts = tables.fix[:, 0], tables.fix[:, 1] // WIDTHS[0] * WIDTHS[0]
-    for band in range(plan.bands):
-        steps_from.append(len(steps))
-        steps += [*np.unique(starts[bands == band]).tolist(), -1]
-    return np.array(steps, np.int32), np.array(steps_from, np.int32)
 
 
 def set_factors(
