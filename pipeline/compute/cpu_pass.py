@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.compute.cells import shares
-from pipeline.compute.interface import PassOutputs, aligned, invalid_value, make_outputs
+from pipeline.compute.interface import PAGE, PassOutputs, aligned, invalid_value, make_outputs
 from pipeline.compute.tables import LIMITS, NEUTRAL, PassPlan, PassTables, pass_tables
 from pipeline.compute.unpack import unpack
 from pipeline.reflectance import SCALE
@@ -117,8 +117,10 @@ class CompiledPass:
         self._derived = derived_tables(tables, plan)
         threads, samples = backend.threads, plan.samples
         word = np.dtype(np.uint16)
-        self._bright = aligned((threads, plan.block_lines, samples), word)
-        self._low = aligned((threads, plan.block_lines, samples), word)
+        counters = (threads, plan.block_lines, samples)
+        # apart from the results, and from each other: their lines would drive each other out
+        self._low = aligned(counters, word, PAGE // 4)
+        self._bright = aligned(counters, word, 3 * PAGE // 4)
         self._scratch = aligned((threads, plan.strip, 1, samples), word)
         self._extra = aligned((threads, len(tables.fix), plan.strip), np.dtype(np.float32))
         self._valid = np.empty(plan.block_lines, np.uint8)
