@@ -373,42 +373,39 @@ class _Rows:
             is_lower = builder.icmp_unsigned("<", other, lowest)
             lowest = builder.select(is_lower, other, lowest)
         bound = dark
-        if self.shifts is not None:  # as far as it goes for any of the lines
+        if self.shifts is not None:  # as far up as it goes for any line; not down, which is rare
             most = self.shifts[0]
             for shift in self.shifts[1:]:
-                is_more = builder.icmp_signed(">", shift, most)
-                most = builder.select(is_more, shift, most)
-            bound = self._moved(dark, builder.sub(most, ir.Constant(I32, 1)))
+                most = self._larger(shift, most)
+            bound = self._moved(dark, "uadd", builder.sub(most, ir.Constant(I32, 1)))
         bits = ir.IntType(words.count)
         found = builder.bitcast(builder.icmp_unsigned("<", lowest, bound), bits)
         with builder.if_then(builder.icmp_unsigned("!=", found, bits(0)), likely=False):
             for n, (count, base) in enumerate(zip(counts, low, strict=True)):
                 if self.shifts is not None:
-                    count = self._moved(count, builder.sub(ir.Constant(I32, 1), self.shifts[n]))
-                more = self._one_more(
-                    self._load(base, i, words), builder.icmp_unsigned("<", count, dark)
-                )
-                self._store(more, base, i)
+                    more = builder.sub(ir.Constant(I32, 1), self.shifts[n])
+                    count = self._moved(count, "uadd", more)
+                    count = self._moved(count, "usub", builder.neg(more))
+                is_low = builder.icmp_unsigned("<", count, dark)
+                self._store(self._one_more(self._load(base, i, words), is_low), base, i)
 
     def _one_more(self, words: Any, where: Any) -> Any:
         more = self.builder.add(words, ir.Constant(words.type, [1] * words.type.count))
         return self.builder.select(where, more, words)
 
-    def _moved(self, words: Any, amount: Any) -> Any:
-        """Add a number to words, which stay at the limits of their type."""
+    def _moved(self, words: Any, way: str, amount: Any) -> Any:
+        """Add to words, or subtract, unless ``amount`` is negative; they stay within their type."""
         builder, kind = self.builder, words.type
-        nought = ir.Constant(I32, 0)
-        is_up = builder.icmp_signed(">", amount, nought)
-        up = builder.select(is_up, amount, nought)
-        down = builder.select(is_up, nought, builder.neg(amount))
-        for name, by in (("uadd", up), ("usub", down)):
-            function = cgutils.get_or_insert_function(
-                builder.module,
-                ir.FunctionType(kind, [kind, kind]),
-                f"llvm.{name}.sat.v{kind.count}i16",
-            )
-            words = builder.call(function, [words, spread(builder, builder.trunc(by, I16), kind)])
-        return words
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(kind, [kind, kind]),
+            f"llvm.{way}.sat.v{kind.count}i16",
+        )
+        amount = builder.trunc(self._larger(amount, ir.Constant(I32, 0)), I16)
+        return builder.call(function, [words, spread(builder, amount, kind)])
+
+    def _larger(self, one: Any, other: Any) -> Any:
+        return self.builder.select(self.builder.icmp_signed(">", one, other), one, other)
 
     def _cells(self, width: int, total: Any) -> Any:
         """Add up each 4 neighbours."""
