@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.compute.cells import shares
-from pipeline.compute.interface import PassOutputs, aligned, invalid_value, make_outputs
+from pipeline.compute.interface import PAGE, PassOutputs, aligned, invalid_value, make_outputs
 from pipeline.compute.tables import LIMITS, NEUTRAL, PassPlan, PassTables, pass_tables
 from pipeline.compute.unpack import unpack
 from pipeline.reflectance import SCALE
@@ -117,10 +117,12 @@ class CompiledPass:
         self._derived = derived_tables(tables, plan)
         threads, samples = backend.threads, plan.samples
         word = np.dtype(np.uint16)
-        self._bright = aligned((threads, plan.block_lines, samples), word)
-        self._low = aligned((threads, plan.block_lines, samples), word)
+        counters = (threads, plan.block_lines, samples)
+        # apart from the results, and from each other: their lines would drive each other out
+        self._low = aligned(counters, word, PAGE // 4)
+        self._bright = aligned(counters, word, 3 * PAGE // 4)
         self._scratch = aligned((threads, plan.strip, 1, samples), word)
-        self._extra = aligned((threads, plan.strip, samples), np.dtype(np.float32))
+        self._extra = aligned((threads, len(tables.fix), plan.strip), np.dtype(np.float32))
         self._valid = np.empty(plan.block_lines, np.uint8)
         self._tile = np.zeros(1, np.int64)
         self._factors = np.zeros((2, plan.block_lines), np.float32) if plan.factors else None
@@ -148,7 +150,7 @@ class CompiledPass:
             return kernel(
                 *(raw, self._layout, self._scratch[t], flags, self._tile, phase, tables.level),
                 *(self._to, *derived.values, safe, tables.fix, derived.fix_from, tables.fix_weight),
-                *(derived.steps, derived.steps_from, derived.blank, derived.blank_from),
+                *(derived.blank, derived.blank_from),
                 *(self._bright[t], self._low[t] if tables.dark else None),
                 out.sums if preview else None,
                 self._spare + t if self._spare >= 0 else -1,
@@ -176,8 +178,6 @@ class DerivedTables:
     values: tuple[NDArray[Any], ...]  # black, gain, dark
     safe: tuple[NDArray[np.int32], ...]  # for lines whose factors lie within each of FACTORS
     fix_from: NDArray[np.int32]
-    steps: NDArray[np.int32]
-    steps_from: NDArray[np.int32]
     blank: NDArray[np.int32]
     blank_from: NDArray[np.int32]
     share: NDArray[np.float32]
@@ -210,29 +210,10 @@ def derived_tables(tables: PassTables, plan: PassPlan) -> DerivedTables:
         tuple(values),
         tuple(safe),
         fix_from,
-        *steps_with_bad(tables, plan),
         blank,
         blank_from,
         shares(tables.cells),
     )
-
-
-def steps_with_bad(
-    tables: PassTables, plan: PassPlan
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Give where the steps begin that have a bad pixel, and where those of each band stand.
-
-    A step is as many samples as the compiled kernel works on together. −1 ends each band.
-    """
-    from pipeline.compute.vector_rows import WIDTHS
-
-    steps: list[int] = []
-    steps_from: list[int] = []
-    bands, starts = tables.fix[:, 0], tables.fix[:, 1] // WIDTHS[0] * WIDTHS[0]
-    for band in range(plan.bands):
-        steps_from.append(len(steps))
-        steps += [*np.unique(starts[bands == band]).tolist(), -1]
-    return np.array(steps, np.int32), np.array(steps_from, np.int32)
 
 
 def set_factors(

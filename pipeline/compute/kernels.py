@@ -24,7 +24,6 @@ from pipeline.compute.row_kernels import (
     Rounding,
     correct_row,
     foresee_row,
-    forget_row,
     helper,
     mend_row,
 )
@@ -64,8 +63,6 @@ def pass_bands(  # type: ignore[no-untyped-def]
     fix,  # int32 (n, 4), by bands
     fix_from,  # int32 (bands + 1,): where in fix each band begins
     weight,  # float32 (n,)
-    steps,  # int32 (m,), by bands: see vector_rows
-    steps_from,  # int32 (bands,): where in steps each band begins
     blank,  # int32 (n, 2), by bands: pixels that give nothing, though their gain here is 0
     blank_from,  # int32 (bands + 1,): where in blank each band begins
     bright,  # uint16 (lines, samples) of this thread, zero before
@@ -74,7 +71,7 @@ def pass_bands(  # type: ignore[no-untyped-def]
     spare,  # row of sums for those that are complete; −1: each has its own
     share,  # float32 (bands, cells): see cells; or None: no preview
     means,  # int16 or float32 (strips, bands, cells), of complete strips; or None
-    extra,  # float32 (4, samples) of this thread, zero
+    extra,  # float32 (n, 4) of this thread, before all 0
     out,  # (lines, bands, samples), or None: not stored
     factors,  # float32 (2, lines): scale and offset of each line; or None: 1 and 0
 ):
@@ -116,7 +113,7 @@ def pass_bands(  # type: ignore[no-untyped-def]
                         more, again = correct_row(
                             *(raw, layout, scratch, start, stop - start, b, level, to),
                             *(black, gain, dark, safe[b], bright, low, sums, row),
-                            *(out, extra, steps, steps_from[b], fix, first, last, past, factors),
+                            *(out, extra, fix, first, last, past, factors),
                         )
                         if again:
                             mend_row(
@@ -127,7 +124,7 @@ def pass_bands(  # type: ignore[no-untyped-def]
                         more, _ = correct_row(
                             *(raw, layout, scratch, start, stop - start, b, level, to),
                             *(black, gain, dark, safe[b], bright, low, sums, row),
-                            *(out, None, steps, steps_from[b], fix, first, last, past, factors),
+                            *(out, None, fix, first, last, past, factors),
                         )
                     clipped += more
                 else:
@@ -136,18 +133,16 @@ def pass_bands(  # type: ignore[no-untyped-def]
                             more, _ = correct_row(
                                 *(raw, layout, scratch, n, 1, b, level, to),
                                 *(black, gain, dark, safe[b], bright, low, sums, row),
-                                *(out, None, steps, steps_from[b], fix, first, last, past, factors),
+                                *(out, None, fix, first, last, past, factors),
                             )
                             clipped += more
                         elif out is not None:
                             out[n, b] = to.unknown
-                if first < last:
-                    forget_row(first, last, fix, extra)
-                    if not mended:
-                        clipped += mend_row(
-                            *(raw, layout, valid, start, stop, row, to, black, gain),
-                            *(first, last, fix, weight, sums, out, factors),
-                        )
+                if not mended:
+                    clipped += mend_row(
+                        *(raw, layout, valid, start, stop, row, to, black, gain),
+                        *(first, last, fix, weight, sums, out, factors),
+                    )
                 if out is not None:
                     for i in range(blank_from[b], blank_from[b + 1]):
                         for n in range(start, stop):
@@ -236,7 +231,7 @@ def compile_pass(
         *(n.int64[::1], i8, n.int32, n.NamedUniTuple(n.float32, len(Rounding._fields), Rounding)),
         *(table, table, counter, n.int32[::1]),
         *(n.int32[:, ::1], n.int32[::1], n.float32[::1]),
-        *(n.int32[::1], n.int32[::1], n.int32[:, ::1], n.int32[::1]),
+        *(n.int32[:, ::1], n.int32[::1]),
         *(counter, counter if dark else n.none),
         *(n.float32[:, :, ::1], i8, table) if preview else (n.none, i8, n.none),
         getattr(n, preview)[:, :, ::1] if preview else n.none,

@@ -99,8 +99,9 @@ def _rows(  # type: ignore[no-untyped-def]
     n,
     b,
     extra,
-    steps,
-    step,
+    fix,
+    first,
+    last,
     care,
     past,
     factors,
@@ -111,16 +112,16 @@ def _rows(  # type: ignore[no-untyped-def]
         if care:
             return work_on_rows(
                 *(counts, at, rb, black, gain, dark, low, sums, k),
-                *(out, to, b, None, steps, step, True, None, factors),
+                *(out, to, b, None, fix, first, last, True, None, factors),
             )
         if not past:
             return work_on_rows(
                 *(counts, at, rb, black, gain, dark, low, sums, k),
-                *(out, to, b, None, steps, step, None, None, factors),
+                *(out, to, b, None, fix, first, last, None, None, factors),
             )
         return work_on_rows(
             *(counts, at, rb, black, gain, dark, low, sums, k),
-            *(out, to, b, extra, steps, step, None, True, factors),
+            *(out, to, b, extra, fix, first, last, None, True, factors),
         )
     changed = np.int32(0)
     brightest = np.int32(0)
@@ -128,19 +129,19 @@ def _rows(  # type: ignore[no-untyped-def]
     if m > 1 and not care:
         changed, brightest = work_on_rows(
             *(counts, (r, r + 1), rb, black, gain, dark, low, sums, k),
-            *(out, (n, n + 1), b, None, steps, step, None, None, factors),
+            *(out, (n, n + 1), b, None, fix, first, last, None, None, factors),
         )
         done = 2
     while done < m:
         if care:
             more, larger = work_on_rows(
                 *(counts, (r + done,), rb, black, gain, dark, low, sums, k),
-                *(out, (n + done,), b, None, steps, step, True, None, factors),
+                *(out, (n + done,), b, None, fix, first, last, True, None, factors),
             )
         else:
             more, larger = work_on_rows(
                 *(counts, (r + done,), rb, black, gain, dark, low, sums, k),
-                *(out, (n + done,), b, None, steps, step, None, None, factors),
+                *(out, (n + done,), b, None, fix, first, last, None, None, factors),
             )
         changed |= more
         brightest = max(brightest, larger)
@@ -168,8 +169,6 @@ def correct_row(  # type: ignore[no-untyped-def]
     k,
     out,
     extra,
-    steps,
-    step,
     fix,
     first,
     last,
@@ -189,7 +188,7 @@ def correct_row(  # type: ignore[no-untyped-def]
     care = safe < 0
     changed, brightest = _rows(
         *(counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b),
-        *(extra, steps, step, care, past, factors),
+        *(extra, fix, first, last, care, past, factors),
     )
     clipped = np.int64(0)
     # bad pixels are neither bright nor dark (with care: else ``dark`` is 0 there)
@@ -210,7 +209,7 @@ def correct_row(  # type: ignore[no-untyped-def]
     if again:  # with care; counted and summed up it is already
         changed, _ = _rows(
             *(counts, r, rb, m, black, gain, dark, None, None, k, out, n, b),
-            *(None, steps, step, True, False, factors),
+            *(None, fix, first, last, True, False, factors),
         )
     if changed != 0:
         for j in range(m):
@@ -308,7 +307,7 @@ def foresee_row(  # type: ignore[no-untyped-def]
     samples = black.shape[1]
     for i in range(first, last):
         s, lo, hi, black_lo, gain_lo, black_hi, gain_hi = _neighbours(fix, i, black, gain)
-        if lo < 0:
+        if lo < 0:  # its values stay 0
             continue
         values, beyond = between_in_lines(
             _count_in_lines(raw, layout, samples, start, lo, s),
@@ -318,13 +317,5 @@ def foresee_row(  # type: ignore[no-untyped-def]
         )
         inside = inside and not beyond
         for j in range(STRIP):
-            extra[j, s] = values[j]
+            extra[i, j] = values[j]
     return inside
-
-
-@inlined
-def forget_row(first, last, fix, extra):  # type: ignore[no-untyped-def]
-    """Make ``extra`` zero again."""
-    for i in range(first, last):
-        for j in range(STRIP):
-            extra[j, fix[i, 1]] = NOUGHT

@@ -31,6 +31,8 @@ AHEAD: Final = 4096
 LOCALITY: Final = 3
 #: Samples of a preview cell.
 CELL: Final = 4
+#: Lines for which the values of bad pixels are worked out together.
+LINES: Final = 4
 #: Added to |x| < 2²², it leaves x, rounded half to even, in the low bits of the float's pattern.
 ROUNDER: Final = 1.5 * 2**23
 
@@ -58,8 +60,9 @@ def work_on_rows(  # type: ignore[no-untyped-def]
     lines,
     band,
     extra,
-    steps,
-    step,
+    fix,
+    first,
+    last,
     care,
     past,
     factors,
@@ -85,14 +88,12 @@ def work_on_rows(  # type: ignore[no-untyped-def]
         Where the quantised values go.
     lines : tuple, of as many
     band : int64
-    extra : float32 (4, samples), or None
-        Is added to the corrected values of the first line, the second …: the values of bad pixels,
-        whose gain is 0.
-    steps : int32 (n,)
-        With ``extra``: samples at which those 32 begin that have any, in order; −1 ends a row.
-        Adding it everywhere would cost a quarter.
-    step : int64
-        Where in ``steps`` those of this row begin.
+    extra : float32 (n, 4), or None
+        Values of the bad pixels, in each of four lines; their gain is 0.
+    fix : int32 (n, 4)
+        The bad pixels, by samples within a band: the second column is the sample.
+    first, last : int
+        Which of them are of this row.
     care : True, or None
         None when no gain of this row is NaN, and no value can leave the limits: then it is faster.
     past : True, or None
@@ -110,7 +111,7 @@ def work_on_rows(  # type: ignore[no-untyped-def]
     """
     signature = types.UniTuple(types.int32, 2)(
         *(raw, raw_lines, raw_band, black, gain, dark, low, sums, strip),
-        *(out, lines, band, extra, steps, step, care, past, factors),
+        *(out, lines, band, extra, fix, first, last, care, past, factors),
     )
 
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
@@ -142,7 +143,8 @@ class _Rows:
             self._row(self._data(kinds[name], values[name]), values["band"])
             for name in ("black", "gain", "dark")
         )
-        self.sums = self.low = self.out = self.extra = self.scales = self.offsets = None
+        self.low: list[Any] | None = None
+        self.sums = self.out = self.extra = self.scales = self.offsets = None
         self.shifts = None
         self.kind = ""
         if not isinstance(kinds["sums"], types.NoneType):
@@ -162,11 +164,14 @@ class _Rows:
             )
             self.shifts = [self._whole(offset) for offset in self.offsets]
         if not isinstance(kinds["extra"], types.NoneType):
-            data = self._data(kinds["extra"], values["extra"])
-            self.extra = [self._row(data, I64(n)) for n in range(len(self.lines))]
-            steps = self._data(kinds["steps"], values["steps"])
-            self.next_step = cgutils.alloca_once(builder, steps.type)
-            builder.store(self._at(steps, values["step"]), self.next_step)
+            self.extra = self._data(kinds["extra"], values["extra"])
+            self.fix = self._data(kinds["fix"], values["fix"])
+            self.fixes = [
+                builder.sext(values[name], I64) if kinds[name].bitwidth < 64 else values[name]
+                for name in ("first", "last")
+            ]
+            self.next_fix = cgutils.alloca_once(builder, I64)
+            builder.store(self.fixes[0], self.next_fix)
         if not isinstance(kinds["out"], types.NoneType):
             data = self._data(kinds["out"], values["out"])
             self.out = [self._row(data, n, bands, values["band"]) for n in self.lines]
@@ -194,8 +199,10 @@ class _Rows:
             stop = builder.and_(self.samples, ir.Constant(I64, -width))
             changed = self._place(ir.VectorType(I32, width))
             brightest = self._place(ir.VectorType(self.count_type, width))
-            with cgutils.for_range_slice(builder, start, stop, I64(width), intp=I64) as (i, _):
-                self._choose(width, i, changed, brightest)
+            if self.extra is None:
+                self._loop(width, start, stop, changed, brightest)
+            else:
+                self._loop_with_extra(width, start, stop, changed, brightest)
             found.append(
                 (
                     self._reduce("or", builder.load(changed)),
@@ -210,20 +217,71 @@ class _Rows:
             brightest = builder.select(is_larger, larger, brightest)
         return cgutils.pack_array(builder, [changed, brightest])
 
-    def _choose(self, width: int, i: Any, changed: Any, brightest: Any) -> None:
-        """Work on ``width`` samples, with what is extra only where there may be some."""
+    def _loop(self, width: int, start: Any, stop: Any, changed: Any, brightest: Any) -> None:
+        with cgutils.for_range_slice(self.builder, start, stop, I64(width), intp=I64) as (i, _):
+            self._step(width, i, changed, brightest, None)
+
+    def _loop_with_extra(
+        self, width: int, start: Any, stop: Any, changed: Any, brightest: Any
+    ) -> None:
+        """Go from one step with a bad pixel to the next.
+
+        Between them runs a loop of its own: one that looked at each step whether it has a bad pixel
+        would be compiled into one that is slower everywhere.
+        """
         builder = self.builder
-        if self.extra is None or width != WIDTHS[0]:
-            self._step(width, i, changed, brightest, extra=self.extra is not None)
-            return
-        place = builder.load(self.next_step)
-        is_next = builder.icmp_signed("==", builder.trunc(i, I32), builder.load(place))
-        with builder.if_else(is_next, likely=False) as (then, otherwise):
-            with then:
-                self._step(width, i, changed, brightest, extra=True)
-                builder.store(self._at(place, I64(1)), self.next_step)
-            with otherwise:
-                self._step(width, i, changed, brightest, extra=False)
+        at = cgutils.alloca_once(builder, I64)
+        builder.store(start, at)
+        parts, special, after = (builder.append_basic_block(f"extra.{n}") for n in range(3))
+        builder.branch(parts)
+        builder.position_at_end(parts)
+        sample = self._sample_of(builder.load(self.next_fix))
+        step = builder.and_(sample, ir.Constant(I64, -width))
+        is_none = builder.icmp_signed(">=", step, stop)
+        until = builder.select(is_none, stop, step)
+        self._loop(width, builder.load(at), until, changed, brightest)
+        builder.cbranch(is_none, after, special)
+        builder.position_at_end(special)
+        self._step(width, step, changed, brightest, self._extra_of(width, step))
+        builder.store(builder.add(step, I64(width)), at)
+        builder.branch(parts)
+        builder.position_at_end(after)
+
+    def _sample_of(self, number: Any) -> Any:
+        """Give the sample of a bad pixel of this row, or one beyond the row after the last."""
+        builder = self.builder
+        is_one = builder.icmp_signed("<", number, self.fixes[1])
+        # the one before the last is read where there is none, so that nothing beyond is
+        number = builder.select(is_one, number, builder.sub(self.fixes[1], I64(1)))
+        place = self._at(self.fix, builder.add(builder.mul(number, I64(4)), I64(1)))
+        return builder.select(is_one, builder.sext(builder.load(place), I64), self.samples)
+
+    def _extra_of(self, width: int, step: Any) -> list[Any]:
+        """Give what is added to each line in a step, and go on to the next step's bad pixels.
+
+        Each value is read as it was written. A vector read where one of its numbers was written
+        just before would wait until that, and all results before it, have reached memory.
+        """
+        builder = self.builder
+        floats, words = ir.VectorType(F32, width), ir.VectorType(I32, width)
+        places = [self._place(floats) for _ in self.lines]
+        lanes = ir.Constant(words, list(range(width)))
+        one, after = (builder.append_basic_block(f"extra.{name}") for name in ("one", "after"))
+        builder.branch(one)
+        builder.position_at_end(one)
+        number = builder.load(self.next_fix)
+        lane = builder.trunc(builder.sub(self._sample_of(number), step), I32)
+        is_here = builder.icmp_signed("==", lanes, spread(builder, lane, words))
+        for n, place in enumerate(places):
+            index = builder.add(builder.mul(number, I64(LINES)), I64(n))
+            value = spread(builder, builder.load(self._at(self.extra, index)), floats)
+            builder.store(builder.select(is_here, value, builder.load(place)), place)
+        number = builder.add(number, I64(1))
+        builder.store(number, self.next_fix)
+        end = builder.add(step, I64(width))
+        builder.cbranch(builder.icmp_signed("<", self._sample_of(number), end), one, after)
+        builder.position_at_end(after)
+        return [builder.load(place) for place in places]
 
     def _place(self, kind: Any) -> Any:
         """Make a variable that is 0; set here, too, as the call may stand in a loop."""
@@ -231,7 +289,9 @@ class _Rows:
         self.builder.store(ir.Constant(kind, None), place)
         return place
 
-    def _step(self, width: int, i: Any, changed: Any, brightest: Any, *, extra: bool) -> None:
+    def _step(
+        self, width: int, i: Any, changed: Any, brightest: Any, extra: list[Any] | None
+    ) -> None:
         """Work on ``width`` samples of each line.
 
         All is read before anything is written: rows of lines tend to lie a whole number of pages
@@ -246,7 +306,9 @@ class _Rows:
             for base in self.raw:
                 self._prefetch(base, i)
         raw = [self._load(base, i, ir.VectorType(self.count_type, width)) for base in self.raw]
-        lows = [self._load(base, i, words) for base in self.low or ()]
+        lows = [self._load(base, i, words) for base in self.low or ()] if self.care else []
+        if dark is not None and self.low is not None and not self.care:
+            self._count_low(i, raw, dark, self.low)
         cell = builder.udiv(i, I64(CELL))
         sums = None
         if self.sums is not None:
@@ -258,20 +320,12 @@ class _Rows:
             is_larger = builder.icmp_unsigned(">", counts, largest)
             largest = builder.select(is_larger, counts, largest)
             value = builder.sitofp(builder.zext(counts, ir.VectorType(I32, width)), floats)
-            if self.low is not None:
-                if self.care:  # black may be beyond all counts
-                    level = value
-                    if self.shifts is not None:
-                        whole = builder.sitofp(self.shifts[n], F32)
-                        level = builder.fsub(value, spread(builder, whole, floats))
-                    below = builder.fcmp_ordered("<", level, black)
-                else:
-                    as_words = counts if counts.type == words else builder.zext(counts, words)
-                    if self.shifts is not None:
-                        as_words = self._shifted(as_words, self.shifts[n])
-                    below = builder.icmp_unsigned("<", as_words, dark)
-                more = builder.add(lows[n], ir.Constant(words, [1] * width))
-                lows[n] = builder.select(below, more, lows[n])
+            if lows:  # black may be beyond all counts
+                level = value
+                if self.shifts is not None:
+                    whole = builder.sitofp(self.shifts[n], F32)
+                    level = builder.fsub(value, spread(builder, whole, floats))
+                lows[n] = self._one_more(lows[n], builder.fcmp_ordered("<", level, black))
             if self.sums is None and self.out is None:
                 continue
             if self.offsets is not None:
@@ -279,8 +333,8 @@ class _Rows:
             value = builder.fmul(builder.fsub(value, black), gain)
             if self.scales is not None:
                 value = builder.fmul(value, spread(builder, self.scales[n], floats))
-            if extra and self.extra is not None:
-                value = builder.fadd(value, self._load(self.extra[n], i, floats))
+            if extra is not None:
+                value = builder.fadd(value, extra[n])
             known = builder.fcmp_ordered("ord", value, value) if self.care else None
             if self.sums is not None:
                 counted = value
@@ -296,7 +350,7 @@ class _Rows:
         builder.store(largest, brightest)
         for base, quantised in zip(self.out or (), stored, strict=True):
             self._store(quantised, base, i, past=self.past and width == WIDTHS[0])
-        for base, low in zip(self.low or (), lows, strict=True):
+        for base, low in zip(self.low or (), lows, strict=False):
             self._store(low, base, i)
         if total is not None:
             self._store(builder.fadd(sums, self._cells(width, total)), self.sums, cell)
@@ -307,24 +361,51 @@ class _Rows:
         bits = builder.bitcast(builder.fadd(number, ir.Constant(F32, ROUNDER)), I32)
         return builder.sub(bits, ir.Constant(I32, _ROUNDER_BITS))
 
-    def _shifted(self, words: Any, shift: Any) -> Any:
-        """Give counts without a line's offset in whole DN, plus 1; at the limits of their type."""
+    def _count_low(self, i: Any, raw: list[Any], dark: Any, low: list[Any]) -> None:
+        """Add 1 where a count is below ``dark``; few steps have any, so first look whether one has.
+
+        Reading, comparing and writing the counters of four lines is a fifth of a step's work.
+        """
+        builder, words = self.builder, dark.type
+        counts = [c if c.type == words else builder.zext(c, words) for c in raw]
+        lowest = counts[0]
+        for other in counts[1:]:
+            is_lower = builder.icmp_unsigned("<", other, lowest)
+            lowest = builder.select(is_lower, other, lowest)
+        bound = dark
+        if self.shifts is not None:  # as far up as it goes for any line; not down, which is rare
+            most = self.shifts[0]
+            for shift in self.shifts[1:]:
+                most = self._larger(shift, most)
+            bound = self._moved(dark, "uadd", builder.sub(most, ir.Constant(I32, 1)))
+        bits = ir.IntType(words.count)
+        found = builder.bitcast(builder.icmp_unsigned("<", lowest, bound), bits)
+        with builder.if_then(builder.icmp_unsigned("!=", found, bits(0)), likely=False):
+            for n, (count, base) in enumerate(zip(counts, low, strict=True)):
+                if self.shifts is not None:
+                    more = builder.sub(ir.Constant(I32, 1), self.shifts[n])
+                    count = self._moved(count, "uadd", more)
+                    count = self._moved(count, "usub", builder.neg(more))
+                is_low = builder.icmp_unsigned("<", count, dark)
+                self._store(self._one_more(self._load(base, i, words), is_low), base, i)
+
+    def _one_more(self, words: Any, where: Any) -> Any:
+        more = self.builder.add(words, ir.Constant(words.type, [1] * words.type.count))
+        return self.builder.select(where, more, words)
+
+    def _moved(self, words: Any, way: str, amount: Any) -> Any:
+        """Add to words, or subtract, unless ``amount`` is negative; they stay within their type."""
         builder, kind = self.builder, words.type
-        nought = ir.Constant(I32, 0)
-        more = builder.sub(ir.Constant(I32, 1), shift)
-        is_up = builder.icmp_signed(">", more, nought)
-        up = builder.select(is_up, more, nought)
-        down = builder.select(is_up, nought, builder.neg(more))
-        for name, amount in (("uadd", up), ("usub", down)):
-            function = cgutils.get_or_insert_function(
-                builder.module,
-                ir.FunctionType(kind, [kind, kind]),
-                f"llvm.{name}.sat.v{kind.count}i16",
-            )
-            words = builder.call(
-                function, [words, spread(builder, builder.trunc(amount, I16), kind)]
-            )
-        return words
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(kind, [kind, kind]),
+            f"llvm.{way}.sat.v{kind.count}i16",
+        )
+        amount = builder.trunc(self._larger(amount, ir.Constant(I32, 0)), I16)
+        return builder.call(function, [words, spread(builder, amount, kind)])
+
+    def _larger(self, one: Any, other: Any) -> Any:
+        return self.builder.select(self.builder.icmp_signed(">", one, other), one, other)
 
     def _cells(self, width: int, total: Any) -> Any:
         """Add up each 4 neighbours."""
@@ -410,7 +491,8 @@ def spread(builder: Any, number: Any, kind: Any) -> Any:
 
 _NAMES: Final = (
     *("raw", "raw_lines", "raw_band", "black", "gain", "dark"),
-    *("low", "sums", "strip", "out", "lines", "band", "extra", "steps", "step"),
+    *("low", "sums", "strip", "out", "lines", "band", "extra", "fix"),
+    *("first", "last"),
     *("care", "past", "factors"),
 )
 
