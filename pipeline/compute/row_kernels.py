@@ -15,7 +15,8 @@ import numpy as np
 from pipeline.compute.tables import INVALID, LIMITS
 from pipeline.compute.unpack_kernels import pixel_at, unpack_row
 from pipeline.compute.vector_bad import between_in_lines
-from pipeline.compute.vector_rows import ROUNDER, work_on_rows
+from pipeline.compute.vector_rows import work_on_rows
+from pipeline.compute.vectors import ROUNDER
 from pipeline.reflectance import SCALE
 
 F4 = np.float32

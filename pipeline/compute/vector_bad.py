@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pipeline.compute.vector_rows import F32, I32, spread
+from pipeline.compute.vectors import F32, I32, spread
 
 types: Any = numba.types
 

@@ -12,7 +12,6 @@ strips.
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Final
 
 import numba
@@ -20,27 +19,14 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pipeline.compute.interface import ALIGNMENT
 from pipeline.compute.tables import INVALID, LIMITS
+from pipeline.compute.vectors import CELL, F32, I16, I32, I64, ROUNDER, Vectors, spread
 from pipeline.reflectance import SCALE
 
 #: Samples that are worked on together: first so many at a time, then what is left with fewer.
 WIDTHS: Final = (32, 4, 1)
-#: How far ahead counts are fetched, bytes: processors stop guessing at the end of a page.
-AHEAD: Final = 4096
-LOCALITY: Final = 3
-#: Samples of a preview cell.
-CELL: Final = 4
 #: Lines for which the values of bad pixels are worked out together.
 LINES: Final = 4
-#: Added to |x| < 2²², it leaves x, rounded half to even, in the low bits of the float's pattern.
-ROUNDER: Final = 1.5 * 2**23
-
-#: The float's pattern, from which the rounded number is told.
-_ROUNDER_BITS: Final = 0x4B400000
-
-I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
-F32 = ir.FloatType()
 types: Any = numba.types
 
 
@@ -120,11 +106,12 @@ def work_on_rows(  # type: ignore[no-untyped-def]
     return signature, codegen
 
 
-class _Rows:
+class _Rows(Vectors):
     """Emits the instructions of one call."""
 
     def __init__(self, context: Any, builder: Any, sig: Any, args: Any) -> None:
-        self.context, self.builder, self.sig = context, builder, sig
+        super().__init__(builder)
+        self.context, self.sig = context, sig
         kinds = dict(zip(_NAMES, sig.args, strict=True))
         values = dict(zip(_NAMES, args, strict=True))
         self.lines, raw_lines = (
@@ -151,7 +138,7 @@ class _Rows:
             table = context.make_array(kinds["sums"])(context, builder, values["sums"])
             _, _, cells = cgutils.unpack_tuple(builder, table.shape)
             row = builder.add(builder.mul(values["strip"], bands), values["band"])
-            self.sums = self._at(table.data, builder.mul(row, cells))
+            self.sums = self.at(table.data, builder.mul(row, cells))
         if not isinstance(kinds["low"], types.NoneType):
             data = self._data(kinds["low"], values["low"])
             self.low = [self._row(data, n) for n in self.lines]
@@ -159,10 +146,10 @@ class _Rows:
             table = context.make_array(kinds["factors"])(context, builder, values["factors"])
             _, count = cgutils.unpack_tuple(builder, table.shape)
             self.scales, self.offsets = (
-                [builder.load(self._at(table.data, builder.add(n, first))) for n in self.lines]
+                [builder.load(self.at(table.data, builder.add(n, first))) for n in self.lines]
                 for first in (I64(0), count)
             )
-            self.shifts = [self._whole(offset) for offset in self.offsets]
+            self.shifts = [self.whole(offset) for offset in self.offsets]
         if not isinstance(kinds["extra"], types.NoneType):
             self.extra = self._data(kinds["extra"], values["extra"])
             self.fix = self._data(kinds["fix"], values["fix"])
@@ -180,15 +167,12 @@ class _Rows:
     def _data(self, kind: Any, value: Any) -> Any:
         return self.context.make_array(kind)(self.context, self.builder, value).data
 
-    def _at(self, data: Any, index: Any) -> Any:
-        return self.builder.gep(data, [index], inbounds=True)
-
     def _row(self, data: Any, line: Any, bands: Any = None, band: Any = None) -> Any:
         """Point at a row: ``data[line, band]``, or ``data[line]``."""
         builder = self.builder
         if bands is not None:
             line = builder.add(builder.mul(line, bands), band)
-        return self._at(data, builder.mul(line, self.samples))
+        return self.at(data, builder.mul(line, self.samples))
 
     def emit(self) -> Any:
         """Whole vectors, then what is left with narrower ones."""
@@ -197,16 +181,16 @@ class _Rows:
         start: Any = I64(0)
         for width in WIDTHS:
             stop = builder.and_(self.samples, ir.Constant(I64, -width))
-            changed = self._place(ir.VectorType(I32, width))
-            brightest = self._place(ir.VectorType(self.count_type, width))
+            changed = self.place(ir.VectorType(I32, width))
+            brightest = self.place(ir.VectorType(self.count_type, width))
             if self.extra is None:
                 self._loop(width, start, stop, changed, brightest)
             else:
                 self._loop_with_extra(width, start, stop, changed, brightest)
             found.append(
                 (
-                    self._reduce("or", builder.load(changed)),
-                    builder.zext(self._reduce("umax", builder.load(brightest)), I32),
+                    self.reduce("or", builder.load(changed)),
+                    builder.zext(self.reduce("umax", builder.load(brightest)), I32),
                 )
             )
             start = stop
@@ -253,7 +237,7 @@ class _Rows:
         is_one = builder.icmp_signed("<", number, self.fixes[1])
         # the one before the last is read where there is none, so that nothing beyond is
         number = builder.select(is_one, number, builder.sub(self.fixes[1], I64(1)))
-        place = self._at(self.fix, builder.add(builder.mul(number, I64(4)), I64(1)))
+        place = self.at(self.fix, builder.add(builder.mul(number, I64(4)), I64(1)))
         return builder.select(is_one, builder.sext(builder.load(place), I64), self.samples)
 
     def _extra_of(self, width: int, step: Any) -> list[Any]:
@@ -264,7 +248,7 @@ class _Rows:
         """
         builder = self.builder
         floats, words = ir.VectorType(F32, width), ir.VectorType(I32, width)
-        places = [self._place(floats) for _ in self.lines]
+        places = [self.place(floats) for _ in self.lines]
         lanes = ir.Constant(words, list(range(width)))
         one, after = (builder.append_basic_block(f"extra.{name}") for name in ("one", "after"))
         builder.branch(one)
@@ -274,7 +258,7 @@ class _Rows:
         is_here = builder.icmp_signed("==", lanes, spread(builder, lane, words))
         for n, place in enumerate(places):
             index = builder.add(builder.mul(number, I64(LINES)), I64(n))
-            value = spread(builder, builder.load(self._at(self.extra, index)), floats)
+            value = spread(builder, builder.load(self.at(self.extra, index)), floats)
             builder.store(builder.select(is_here, value, builder.load(place)), place)
         number = builder.add(number, I64(1))
         builder.store(number, self.next_fix)
@@ -282,12 +266,6 @@ class _Rows:
         builder.cbranch(builder.icmp_signed("<", self._sample_of(number), end), one, after)
         builder.position_at_end(after)
         return [builder.load(place) for place in places]
-
-    def _place(self, kind: Any) -> Any:
-        """Make a variable that is 0; set here, too, as the call may stand in a loop."""
-        place = cgutils.alloca_once_value(self.builder, ir.Constant(kind, None))
-        self.builder.store(ir.Constant(kind, None), place)
-        return place
 
     def _step(
         self, width: int, i: Any, changed: Any, brightest: Any, extra: list[Any] | None
@@ -300,19 +278,19 @@ class _Rows:
         """
         builder = self.builder
         floats, words = ir.VectorType(F32, width), ir.VectorType(I16, width)
-        black, gain = (self._load(p, i, floats) for p in (self.black, self.gain))
-        dark = None if self.low is None else self._load(self.dark, i, words)
+        black, gain = (self.load(p, i, floats) for p in (self.black, self.gain))
+        dark = None if self.low is None else self.load(self.dark, i, words)
         if width == WIDTHS[0]:
             for base in self.raw:
-                self._prefetch(base, i)
-        raw = [self._load(base, i, ir.VectorType(self.count_type, width)) for base in self.raw]
-        lows = [self._load(base, i, words) for base in self.low or ()] if self.care else []
+                self.prefetch(base, i, self.count_type)
+        raw = [self.load(base, i, ir.VectorType(self.count_type, width)) for base in self.raw]
+        lows = [self.load(base, i, words) for base in self.low or ()] if self.care else []
         if dark is not None and self.low is not None and not self.care:
             self._count_low(i, raw, dark, self.low)
         cell = builder.udiv(i, I64(CELL))
         sums = None
         if self.sums is not None:
-            sums = self._load(self.sums, cell, ir.VectorType(F32, max(width // CELL, 1)))
+            sums = self.load(self.sums, cell, ir.VectorType(F32, max(width // CELL, 1)))
         total = None
         all_changed, largest = builder.load(changed), builder.load(brightest)
         stored = []
@@ -325,7 +303,7 @@ class _Rows:
                 if self.shifts is not None:
                     whole = builder.sitofp(self.shifts[n], F32)
                     level = builder.fsub(value, spread(builder, whole, floats))
-                lows[n] = self._one_more(lows[n], builder.fcmp_ordered("<", level, black))
+                lows[n] = self.one_more(lows[n], builder.fcmp_ordered("<", level, black))
             if self.sums is None and self.out is None:
                 continue
             if self.offsets is not None:
@@ -349,17 +327,11 @@ class _Rows:
         builder.store(all_changed, changed)
         builder.store(largest, brightest)
         for base, quantised in zip(self.out or (), stored, strict=True):
-            self._store(quantised, base, i, past=self.past and width == WIDTHS[0])
+            self.store(quantised, base, i, past=self.past and width == WIDTHS[0])
         for base, low in zip(self.low or (), lows, strict=False):
-            self._store(low, base, i)
+            self.store(low, base, i)
         if total is not None:
-            self._store(builder.fadd(sums, self._cells(width, total)), self.sums, cell)
-
-    def _whole(self, number: Any) -> Any:
-        """Round a float to an int32, half to even; it is far from the ends of its range."""
-        builder = self.builder
-        bits = builder.bitcast(builder.fadd(number, ir.Constant(F32, ROUNDER)), I32)
-        return builder.sub(bits, ir.Constant(I32, _ROUNDER_BITS))
+            self.store(builder.fadd(sums, self.cells(width, total)), self.sums, cell)
 
     def _count_low(self, i: Any, raw: list[Any], dark: Any, low: list[Any]) -> None:
         """Add 1 where a count is below ``dark``; few steps have any, so first look whether one has.
@@ -376,53 +348,18 @@ class _Rows:
         if self.shifts is not None:  # as far up as it goes for any line; not down, which is rare
             most = self.shifts[0]
             for shift in self.shifts[1:]:
-                most = self._larger(shift, most)
-            bound = self._moved(dark, "uadd", builder.sub(most, ir.Constant(I32, 1)))
+                most = self.larger(shift, most)
+            bound = self.moved(dark, "uadd", builder.sub(most, ir.Constant(I32, 1)))
         bits = ir.IntType(words.count)
         found = builder.bitcast(builder.icmp_unsigned("<", lowest, bound), bits)
         with builder.if_then(builder.icmp_unsigned("!=", found, bits(0)), likely=False):
             for n, (count, base) in enumerate(zip(counts, low, strict=True)):
                 if self.shifts is not None:
                     more = builder.sub(ir.Constant(I32, 1), self.shifts[n])
-                    count = self._moved(count, "uadd", more)
-                    count = self._moved(count, "usub", builder.neg(more))
+                    count = self.moved(count, "uadd", more)
+                    count = self.moved(count, "usub", builder.neg(more))
                 is_low = builder.icmp_unsigned("<", count, dark)
-                self._store(self._one_more(self._load(base, i, words), is_low), base, i)
-
-    def _one_more(self, words: Any, where: Any) -> Any:
-        more = self.builder.add(words, ir.Constant(words.type, [1] * words.type.count))
-        return self.builder.select(where, more, words)
-
-    def _moved(self, words: Any, way: str, amount: Any) -> Any:
-        """Add to words, or subtract, unless ``amount`` is negative; they stay within their type."""
-        builder, kind = self.builder, words.type
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(kind, [kind, kind]),
-            f"llvm.{way}.sat.v{kind.count}i16",
-        )
-        amount = builder.trunc(self._larger(amount, ir.Constant(I32, 0)), I16)
-        return builder.call(function, [words, spread(builder, amount, kind)])
-
-    def _larger(self, one: Any, other: Any) -> Any:
-        return self.builder.select(self.builder.icmp_signed(">", one, other), one, other)
-
-    def _cells(self, width: int, total: Any) -> Any:
-        """Add up each 4 neighbours."""
-        builder = self.builder
-        size = width
-        while size > max(width // CELL, 1):
-            halves = (
-                builder.shuffle_vector(
-                    total,
-                    ir.Constant(total.type, ir.Undefined),
-                    ir.Constant(ir.VectorType(I32, size // 2), list(range(odd, size, 2))),
-                )
-                for odd in (0, 1)
-            )
-            total = builder.fadd(*halves)
-            size //= 2
-        return total
+                self.store(self.one_more(self.load(base, i, words), is_low), base, i)
 
     def _quantise(self, width: int, value: Any, known: Any) -> tuple[Any, Any]:
         """Give what is stored, and bits that are set where a limit was met."""
@@ -446,48 +383,6 @@ class _Rows:
         stored = builder.select(known, stored, invalid)
         return stored, builder.select(known, cut, ir.Constant(words, None))
 
-    def _prefetch(self, base: Any, i: Any) -> None:
-        """Have counts brought near that are wanted some rows later; beyond the end does no harm."""
-        builder = self.builder
-        ahead = AHEAD * 8 // self.count_type.width
-        at = builder.gep(base, [builder.add(i, I64(ahead))])
-        at = builder.bitcast(at, I8.as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [at.type, I32, I32, I32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [at, I32(0), I32(LOCALITY), I32(1)])
-
-    def _load(self, base: Any, i: Any, kind: Any) -> Any:
-        builder = self.builder
-        place = builder.bitcast(self._at(base, i), kind.as_pointer())
-        return builder.load(place, align=_bytes(kind.element))
-
-    def _store(self, value: Any, base: Any, i: Any, *, past: bool = False) -> None:
-        builder = self.builder
-        place = builder.bitcast(self._at(base, i), value.type.as_pointer())
-        if not past:
-            builder.store(value, place, align=_bytes(value.type.element))
-            return
-        store = builder.store(value, place, align=ALIGNMENT)
-        store.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
-
-    def _reduce(self, name: str, vector: Any) -> Any:
-        kind = vector.type
-        suffix = f"v{kind.count}i{kind.element.width}"
-        function = cgutils.get_or_insert_function(
-            self.builder.module,
-            ir.FunctionType(kind.element, [kind]),
-            f"llvm.vector.reduce.{name}.{suffix}",
-        )
-        return self.builder.call(function, [vector])
-
-
-def spread(builder: Any, number: Any, kind: Any) -> Any:
-    """Give a vector of one number."""
-    none = ir.Constant(kind, ir.Undefined)
-    vector = builder.insert_element(none, number, I32(0))
-    everywhere = ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count)
-    return builder.shuffle_vector(vector, none, everywhere)
-
 
 _NAMES: Final = (
     *("raw", "raw_lines", "raw_band", "black", "gain", "dark"),
@@ -495,9 +390,3 @@ _NAMES: Final = (
     *("first", "last"),
     *("care", "past", "factors"),
 )
-
-
-@functools.cache
-def _bytes(kind: Any) -> int:
-    """Bytes of an element: what loads and stores may rely on."""
-    return 4 if isinstance(kind, ir.FloatType) else int(kind.width) // 8
