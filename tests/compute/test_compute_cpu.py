@@ -26,7 +26,12 @@ PACKED = ["Mono10p", "Mono12p", "Mono10Packed", "Mono12Packed"]
 
 
 def with_numpy(
-    plan: PassPlan, raw: Any, valid: Any, phase: int, monkeypatch: pytest.MonkeyPatch
+    plan: PassPlan,
+    raw: Any,
+    valid: Any,
+    phase: int,
+    monkeypatch: pytest.MonkeyPatch,
+    factors: Any = None,
 ) -> tuple[PassOutputs, int]:
     """What the plain pass makes of a block."""
     with monkeypatch.context() as patch:
@@ -34,14 +39,19 @@ def with_numpy(
         backend = CpuBackend(1, "a test")
         operation = backend.pixel_pass(plan)
     assert not operation.compiled
-    return run(backend, operation, raw, valid, phase)
+    return run(backend, operation, raw, valid, phase, factors)
 
 
 def run(
-    backend: CpuBackend, operation: CpuPixelPass, raw: Any, valid: Any, phase: int
+    backend: CpuBackend,
+    operation: CpuPixelPass,
+    raw: Any,
+    valid: Any,
+    phase: int,
+    factors: Any = None,
 ) -> tuple[PassOutputs, int]:
     backend.load(raw)
-    operation.start(valid, phase)
+    operation.start(valid, phase, factors)
     return operation.wait()
 
 
@@ -85,9 +95,10 @@ def test_large_results_are_written_past_the_caches_where_rows_begin_at_cache_lin
     backend.close()
 
 
+@pytest.mark.parametrize("with_factors", [False, True])
 @pytest.mark.parametrize("kind", ["int16", "float32"])
 def test_bad_pixels_take_their_value_before_it_is_written_past_the_caches(
-    kind: Any, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    kind: Any, with_factors: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shape = (18, 150, 1024)
     black = np.full(shape[1:], 64.0, "f4")
@@ -99,8 +110,18 @@ def test_bad_pixels_take_their_value_before_it_is_written_past_the_caches(
     bad[8, 100] = True  # its neighbour's value is beyond int16, though its row looks harmless
     bad[6:9, 40] = bad[0, 3] = bad[149, 5] = True
     bad[:, 11] = True  # nothing to take a value from
-    plan = plan_of(rng, shape, correction=Correction(black, gain), bad_pixels=bad, reflectance=kind)
+    plan = plan_of(
+        rng,
+        shape,
+        correction=Correction(black, gain),
+        bad_pixels=bad,
+        reflectance=kind,
+        factors=with_factors,
+    )
     assert make_outputs(plan).reflectance.nbytes >= STREAMED_BYTES
+    factors = None
+    if with_factors:
+        factors = np.stack([rng.uniform(0.9, 1.1, 18), rng.uniform(-6, 6, 18)]).astype("f4")
     backend = CpuBackend(2, "a test")
     operation = backend.pixel_pass(plan)
     for phase in (0, 2):
@@ -110,8 +131,9 @@ def test_bad_pixels_take_their_value_before_it_is_written_past_the_caches(
         raw[8:12, 7, 100] = 4095
         valid = np.ones(18, bool)
         valid[9] = False
-        want = with_numpy(plan, raw, valid, phase, monkeypatch)
-        assert_equal(run(backend, operation, raw, valid, phase), want, 18, -(-(18 + phase) // 4))
+        want = with_numpy(plan, raw, valid, phase, monkeypatch, factors)
+        found = run(backend, operation, raw, valid, phase, factors)
+        assert_equal(found, want, 18, -(-(18 + phase) // 4))
     backend.close()
 
 
