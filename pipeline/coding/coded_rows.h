@@ -77,6 +77,29 @@ __device__ inline void keep_greatest(unsigned *at, unsigned value)
         atomicMax(at, value);
 }
 
+// How many threads of a block say yes: before this one, in their order, and in all.
+struct Votes {
+    unsigned before, all;
+};
+
+// Counts them by a vote in each warp and the sums of the others; all threads must call it. `sums` is
+// used in turns: who is a call ahead writes into the other half.
+__device__ inline Votes count_votes(bool yes, unsigned (*sums)[MOST_THREADS / WARP], unsigned &phase)
+{
+    const unsigned lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    const unsigned votes = __ballot_sync(EVERY_LANE, yes);
+    if (lane == 0)
+        sums[phase][warp] = __popc(votes);
+    __syncthreads();
+    Votes count = {(unsigned)__popc(votes & ((1u << lane) - 1)), 0};
+    for (unsigned w = 0; w < blockDim.x / WARP; ++w) {
+        count.before += w < warp ? sums[phase][w] : 0;
+        count.all += sums[phase][w];
+    }
+    phase ^= 1;
+    return count;
+}
+
 // The sum over the threads of a block, in all of them; all of them must call it.
 template <typename T> __device__ inline T block_sum(T value)
 {

@@ -5,7 +5,8 @@ Who reads files may lack numba (``None`` then: NumPy does it); who writes them n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,20 @@ def row_kernels() -> RowKernels | None:
     return compiled()
 
 
+@contextmanager
+def _needed() -> Iterator[None]:
+    """Say in the project's words that numba is missing."""
+    try:
+        yield
+    except ImportError:
+        raise ConfigError(MISSING) from None
+
+
+def has_loops() -> bool:
+    """Tell whether there is numba."""
+    return row_kernels() is not None
+
+
 def compile_rows() -> RowKernels:
     """Give the loops over rows.
 
@@ -44,57 +59,44 @@ def compile_rows() -> RowKernels:
     ConfigError
         When there is no numba.
     """
-    if kernels := row_kernels():
-        return kernels
-    raise ConfigError(MISSING)
+    with _needed():
+        from pipeline.coding.kernels import compile_rows as compiled
+    return compiled()
 
 
 def compile_pixels(dtype: np.dtype[Any]) -> PixelKernels:
     """Give the loops over pixels of a type; raises as ``compile_rows``."""
-    try:
+    with _needed():
         from pipeline.coding.kernels import compile_pixels as compiled
-    except ImportError:
-        raise ConfigError(MISSING) from None
     return compiled(dtype)
-
-
-def has_loops() -> bool:
-    """Tell whether there is numba."""
-    return row_kernels() is not None
 
 
 def compile_fit() -> FitKernels:
     """Give the loops over scores; raises as ``compile_rows``."""
-    try:
+    with _needed():
         from pipeline.coding.pca_kernels import compile_fit as compiled
-    except ImportError:
-        raise ConfigError(MISSING) from None
     return compiled()
 
 
 def compile_centre(dtype: np.dtype[Any]) -> Callable[..., int]:
     """Give the loop that centres rows; raises as ``compile_rows``."""
-    try:
+    with _needed():
         from pipeline.coding.pca_kernels import compile_centre as compiled
-    except ImportError:
-        raise ConfigError(MISSING) from None
     return compiled(dtype)
 
 
 def compile_rebuild(dtype: np.dtype[Any], residual: np.dtype[Any]) -> RebuildKernels:
     """Give the loops that decode, for pixels and a residual of these types; raises so too."""
-    try:
+    with _needed():
         from pipeline.coding.pca_kernels import compile_rebuild as compiled
-    except ImportError:
-        raise ConfigError(MISSING) from None
     return compiled(dtype, residual)
 
 
 def compile_rans(dtype: np.dtype[Any]) -> RansKernels:
-    """Give the entropy coder's loops; raises as ``compile_rows``."""
-    if kernels := rans_kernels(dtype):
-        return kernels
-    raise ConfigError(MISSING)
+    """Give the entropy coder's loops for values of a type; raises as ``compile_rows``."""
+    with _needed():
+        from pipeline.coding.rans_kernels import compile_rans as compiled
+    return compiled(dtype)
 
 
 MISSING = "coding: found no numba, which writing needs (reading does not); pip install numba"

@@ -63,8 +63,6 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS) decode_symbols(Stream
 {
     __shared__ unsigned table[SLOTS], ring[RING / 2], sums[2][MOST_THREADS / WARP];
     const Rows &r = streams.at[blockIdx.x];
-    const unsigned lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    const unsigned warps = blockDim.x / WARP, below = (1u << lane) - 1;
     unsigned state[EACH], at = 0, passed = 0, phase = 0;
     Ring words;
     int known = -1;
@@ -102,26 +100,17 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS) decode_symbols(Stream
                     x = ((slot >> 20) + 1) * (x >> 12) + (slot >> 8 & (SLOTS - 1));
                 }
                 const bool need = mine < here && x < LOW;
-                const unsigned needs = __ballot_sync(EVERY_LANE, need);
-                if (lane == 0)
-                    sums[phase][warp] = __popc(needs);
-                __syncthreads();
-                unsigned before = __popc(needs & below), all = 0;
-                for (unsigned w = 0; w < warps; ++w) {
-                    before += w < warp ? sums[phase][w] : 0;
-                    all += sums[phase][w];
-                }
-                phase ^= 1;
-                if (all > r.words_there - at) {  // the same for all threads
+                const Votes votes = count_votes(need, sums, phase);
+                if (votes.all > r.words_there - at) {  // the same for all threads
                     if (threadIdx.x == 0)
                         r.found[FOUND_WORDS] = EVERY_LANE;
                     return;
                 }
                 if (need) {
-                    const unsigned word = (at + before) % RING;
+                    const unsigned word = (at + votes.before) % RING;
                     x = x << 16 | (ring[word / 2] >> word % 2 * 16 & 0xffff);
                 }
-                at += all;
+                at += votes.all;
                 state[j] = x;
             }
         }

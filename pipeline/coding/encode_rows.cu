@@ -98,8 +98,6 @@ extern "C" __global__ void put_escaped(Rows r)
 extern "C" __global__ void __launch_bounds__(MOST_THREADS) encode_symbols(Rows r)
 {
     __shared__ unsigned size[SYMBOLS], start[SYMBOLS], sums[2][MOST_THREADS / WARP];
-    const unsigned lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    const unsigned warps = blockDim.x / WARP, below = (1u << lane) - 1;
     unsigned state[EACH], at = r.words_there, phase = 0;
     int known = -1;
     UNROLL
@@ -132,19 +130,10 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS) encode_symbols(Rows r
                     symbol = symbols[first + mine];
                     gives = x >= (wide)size[symbol] << 20;
                 }
-                const unsigned give = __ballot_sync(EVERY_LANE, gives);
-                if (lane == 0)
-                    sums[phase][warp] = __popc(give);
-                __syncthreads();
-                unsigned before = __popc(give & below), all = 0;
-                for (unsigned w = 0; w < warps; ++w) {
-                    before += w < warp ? sums[phase][w] : 0;
-                    all += sums[phase][w];
-                }
-                phase ^= 1;
-                at -= all;
+                const Votes votes = count_votes(gives, sums, phase);
+                at -= votes.all;
                 if (gives) {
-                    r.words[at + before] = (unsigned short)x;
+                    r.words[at + votes.before] = (unsigned short)x;
                     x >>= 16;
                 }
                 if (mine < here)

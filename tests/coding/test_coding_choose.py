@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -102,3 +103,15 @@ def test_noise_and_aims_are_checked() -> None:
     assert Noise(16, 0.5).sigma(40) == 6
     with pytest.raises(ConfigError, match="found ratio and noise, allowed is one of them"):
         Aim(ratio=2, noise=Noise(1))
+
+
+def test_without_numba_a_block_is_read_and_none_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    cube = np.arange(6 * 4 * 9, dtype=np.uint16).reshape(6, 4, 9) % 50
+    coding = make_coding("packed", BlockShape(4, 9, np.dtype(np.uint16)), max_error=0)
+    data = coding.encode(cube).data
+    for loops in ("kernels", "pca_kernels", "rans_kernels"):
+        # an import of what is None there fails as that of a module that is not installed
+        monkeypatch.setitem(sys.modules, f"pipeline.coding.{loops}", None)
+    np.testing.assert_array_equal(coding.decode(data, 6), cube)
+    with pytest.raises(ConfigError, match="found no numba, which writing needs"):
+        coding.encode(cube)
