@@ -28,9 +28,9 @@ def factors_of_lines(  # type: ignore[no-untyped-def]
     least_lamp,  # float64: least and greatest level that is believed
     most_lamp,
     factors,  # float32 (2, lines): scale and offset
-    trusted,  # bool (lines,)
 ):
-    """Work out the factors of each line."""
+    """Work out the factors of each line; gives how many lines are not trusted."""
+    untrusted = 0
     dark_size = dark_bands.size * (dark_last - dark_first)
     strip_size = strip_bands.size * (strip_last - strip_first)
     for n in range(raw.shape[0]):
@@ -54,4 +54,6 @@ def factors_of_lines(  # type: ignore[no-untyped-def]
             if known and valid[n]:
                 factors[0, n] = np.float32(np.float64(1) / lamp)
             believed = believed and known
-        trusted[n] = believed or not valid[n]
+        if valid[n] and not believed:
+            untrusted += 1
+    return untrusted

@@ -22,7 +22,7 @@ _NOTHING: Final = Part(np.empty(0, np.int64), slice(0, 0), 0.0, 0)
 
 
 @functools.cache
-def compile_factors(dtype: np.dtype[Any]) -> Callable[..., None]:
+def compile_factors(dtype: np.dtype[Any]) -> Callable[..., int]:
     """Compile (or load) :func:`column_kernels.factors_of_lines` for uint8 or uint16."""
     import numba
 
@@ -32,10 +32,10 @@ def compile_factors(dtype: np.dtype[Any]) -> Callable[..., None]:
     n = numba.types
     counts = n.uint8 if dtype == np.uint8 else n.uint16
     part = (n.int64[::1], n.int64, n.int64, n.float64)
-    signature = n.void(
+    signature = n.int64(
         *(n.Array(counts, 3, "C", readonly=True), n.Array(n.boolean, 1, "C", readonly=True)),
         *(n.int64, *part, n.float64, *part, n.float64, n.float64, n.float64),
-        *(n.float32[:, ::1], n.boolean[::1]),
+        n.float32[:, ::1],
     )
     return compile_kernel(factors_of_lines, signature, nogil=True, error_model="numpy", _nrt=False)
 
@@ -54,29 +54,28 @@ class BlockFactors:
 
     def __init__(self, factors: LineFactors, dtype: np.dtype[Any], block_lines: int) -> None:
         self._factors = factors
-        self._compiled: Callable[..., None] | None = None
+        self._compiled: Callable[..., int] | None = None
         native = dtype.isnative and dtype in (np.dtype("u1"), np.dtype("u2"))
         if native and importlib.util.find_spec("numba") is not None:
             self._compiled = compile_factors(dtype)
         self._of_lines = np.empty(2 * block_lines, np.float32)
-        self._trusted = np.empty(block_lines, np.bool_)
         dark, strip = factors.dark or _NOTHING, factors.strip or _NOTHING
         self._known = (
             *(factors.saturation_level, *_fields(dark), factors.most_offset),
             *(*_fields(strip), factors.white, *LEVELS),
         )
 
-    def of(
-        self, raw: NDArray[Any], valid: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Give what :meth:`LineFactors.of` gives, bit for bit; it stays until the next call."""
+    def of(self, raw: NDArray[Any], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], int]:
+        """Give the factors of :meth:`LineFactors.of`, bit for bit, and the lines not trusted.
+
+        The factors stay until the next call.
+        """
         if self._compiled is None:
-            return self._factors.of(raw, valid)
+            factors, trusted = self._factors.of(raw, valid)
+            return factors, int(np.count_nonzero(~trusted))
         lines = len(raw)
         factors = self._of_lines[: 2 * lines].reshape(2, lines)
-        trusted = self._trusted[:lines]
-        self._compiled(raw, valid, *self._known, factors, trusted)
-        return factors, trusted
+        return factors, self._compiled(raw, valid, *self._known, factors)
 
 
 def _fields(part: Part) -> tuple[NDArray[np.int64], int, int, float]:

@@ -29,8 +29,8 @@ STRIP: Final = 4
 #: Most pixels of a row without a value that are put right one by one.
 MAX_BLANKS: Final = 16
 #: Greatest scale and offset (as a part of saturation) of lines for which the counts that need no
-#: care are worked out: lines without factors; a steady lamp; all that is believed; any.
-FACTORS: Final = ((1.0, 0.0), (1.25, 1 / 256), (2.0, 1 / 16), (np.inf, np.inf))
+#: care are worked out: lines without factors; a steady lamp; all that is believed.
+FACTORS: Final = ((1.0, 0.0), (1.25, 1 / 256), (2.0, 1 / 16))
 
 
 def has_kernels(plan: PassPlan) -> bool:
@@ -86,7 +86,7 @@ class CompiledPass:
     """
 
     def __init__(self, plan: PassPlan, tables: PassTables, backend: CpuBackend) -> None:
-        from pipeline.compute.kernels import compile_finish, compile_pass
+        from pipeline.compute.kernels import compile_finish, compile_pass, compile_take
         from pipeline.compute.row_kernels import rounding
 
         self._plan, self._tables, self._backend = plan, tables, backend
@@ -124,8 +124,10 @@ class CompiledPass:
         self._scratch = aligned((threads, plan.strip, 1, samples), word)
         self._extra = aligned((threads, len(tables.fix), plan.strip), np.dtype(np.float32))
         self._valid = np.empty(plan.block_lines, np.uint8)
+        self._shown = np.zeros(plan.block_lines, np.uint8)
         self._tile = np.zeros(1, np.int64)
-        self._factors = np.zeros((2, plan.block_lines), np.float32) if plan.factors else None
+        self._factors = np.zeros(2 * plan.block_lines, np.float32) if plan.factors else None
+        self._take = compile_take()
 
     def start(
         self,
@@ -143,8 +145,10 @@ class CompiledPass:
         preview = plan.preview_type is not None
         safe, of_lines = derived.safe[0], None
         if self._factors is not None:
-            of_lines = set_factors(self._factors, factors, len(raw))
-            safe = derived.safe_for(of_lines, plan.saturation_level)
+            of_lines = self._factors[: 2 * len(raw)].reshape(2, len(raw))
+            safe = derived.safe[
+                self._take(NEUTRAL if factors is None else factors, derived.bounds, of_lines)
+            ]
 
         def share(t: int) -> int:
             return kernel(
@@ -165,6 +169,7 @@ class CompiledPass:
             self._finish(
                 *(flags, plan.bands, self._bright, self._low, tables.planes),
                 *(out.saturated, out.below_dark, out.quality if plan.quality else None),
+                self._shown,
             )
             return out, clipped
 
@@ -181,23 +186,16 @@ class DerivedTables:
     blank: NDArray[np.int32]
     blank_from: NDArray[np.int32]
     share: NDArray[np.float32]
-
-    def safe_for(self, factors: NDArray[np.float32], level: int) -> NDArray[np.int32]:
-        """Give the counts up to which no value of such lines leaves the limits of its type."""
-        scale, offset = factors[0].max(initial=1), np.abs(factors[1]).max(initial=0)
-        for (most_scale, most_offset), safe in zip(FACTORS[:-1], self.safe, strict=False):
-            if scale <= most_scale and offset <= most_offset * level:
-                return safe
-        return self.safe[-1]
+    bounds: NDArray[np.float64]  # greatest scale and offset (DN) of each of ``safe`` but the last
 
 
 def derived_tables(tables: PassTables, plan: PassPlan) -> DerivedTables:
     """Work out what the compiled kernel reads beside the tables."""
     gain, blank = without_blanks(tables)
     safe = [safe_counts(tables.black, gain, plan.reflectance)]
+    bounds = [(scale, part * plan.saturation_level) for scale, part in FACTORS]
     if plan.factors:
-        bounds = [(scale, part * plan.saturation_level) for scale, part in FACTORS[1:-1]]
-        safe += [safe_counts(tables.black, gain, plan.reflectance, *bound) for bound in bounds]
+        safe += [safe_counts(tables.black, gain, plan.reflectance, *bound) for bound in bounds[1:]]
         safe.append(np.full_like(safe[0], -1))
     values = (
         aligned_copy(table) for table in (tables.black, gain, dark_counts(tables, plan.factors))
@@ -213,16 +211,8 @@ def derived_tables(tables: PassTables, plan: PassPlan) -> DerivedTables:
         blank,
         blank_from,
         shares(tables.cells),
+        np.array(bounds, np.float64),
     )
-
-
-def set_factors(
-    place: NDArray[np.float32], factors: NDArray[np.float32] | None, lines: int
-) -> NDArray[np.float32]:
-    """Copy the factors of a block to where they stay; 1 and 0 where there are none."""
-    here = place.reshape(-1)[: 2 * lines].reshape(2, lines)
-    here[...] = NEUTRAL if factors is None else factors
-    return here
 
 
 def aligned_copy(table: NDArray[Any]) -> NDArray[Any]:
@@ -376,26 +366,28 @@ class NumpyPass:
         tables, out, kind = self._tables, self.outputs, self._plan.reflectance
         with np.errstate(over="ignore", invalid="ignore"):
             value = (self._shifted(raw, lines) - tables.black) * tables.gain
-            if self._factors is not None:
-                value *= self._factors[0, lines, None, None]
             keep = tables.fix[:, 2] >= 0
             band, sample, low, high = tables.fix[keep].T
             below = value[:, low, sample]
             above = value[:, high, sample]
             value[:, band, sample] = below + (above - below) * tables.fix_weight[keep]
         value[~ok] = np.nan
+        # what is stored is multiplied once: the scales of the lines, and that of the type
+        scale = np.ones((len(raw), 1, 1), np.float32)
+        if self._factors is not None:
+            scale = self._factors[0, lines, None, None]
         if self._plan.preview_factor:
             starts = np.arange(0, raw.shape[2], self._plan.preview_factor)
-            filled = np.where(np.isnan(value), np.float32(0), value)
+            filled = np.where(np.isnan(value), np.float32(0), value * scale)
             out.sums[strip] = np.add.reduceat(filled.sum(axis=0), starts, axis=1)
         if kind is None:
             return 0
         if kind == "float32":
-            out.reflectance[lines] = value
+            out.reflectance[lines] = value * scale
             return 0
         least, greatest = LIMITS[kind]
         with np.errstate(over="ignore", invalid="ignore"):
-            scaled = np.rint(value * np.float32(SCALE))
+            scaled = np.rint(value * (scale * np.float32(SCALE)))
             clipped = np.count_nonzero((scaled < least) | (scaled > greatest))
         unknown = np.isnan(scaled)
         scaled[unknown] = 0

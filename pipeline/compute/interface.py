@@ -36,6 +36,7 @@ class PassOutputs:
     reflectance : (lines, bands, samples) of the plan's type
     saturated, below_dark : uint32, (lines,)
     quality : uint8, (lines, 6, samples)
+        Not to be changed by who takes it: what does not differ from line to line is written once.
     sums : float32, (rows, bands, cells)
         Sums over each preview cell of what this block adds to it; row 0 continues the last row of
         the block before when that was not complete. Not of complete rows, where there are means and

@@ -155,6 +155,25 @@ def pass_bands(  # type: ignore[no-untyped-def]
     return clipped
 
 
+def take_factors(  # type: ignore[no-untyped-def]
+    factors,  # float32 (2, lines), or (2, 1) for all lines
+    bounds,  # float64 (n, 2): scale, and offset (DN)
+    to,  # float32 (2, lines)
+):
+    """Copy a block's factors; gives which bounds all of them are within first, or n."""
+    last = factors.shape[1] - 1
+    scale, offset = np.float64(0), np.float64(0)
+    for n in range(to.shape[1]):
+        at = min(n, last)
+        to[0, n], to[1, n] = factors[0, at], factors[1, at]
+        scale = max(scale, np.float64(factors[0, at]))
+        offset = max(offset, abs(np.float64(factors[1, at])))
+    for i in range(bounds.shape[0]):
+        if scale <= bounds[i, 0] and offset <= bounds[i, 1]:
+            return i
+    return bounds.shape[0]
+
+
 def finish_lines(  # type: ignore[no-untyped-def]
     valid,  # uint8 (lines,)
     bands,
@@ -164,6 +183,8 @@ def finish_lines(  # type: ignore[no-untyped-def]
     saturated,  # uint32 (lines,)
     below,  # uint32 (lines,)
     quality,  # uint8 (lines, 6, samples), or None
+    shown,  # uint8 (lines,): what the planes that do not change from line to line show:
+    # 0 nothing yet, 1 a line that is there, 2 one that is not
 ):
     """Bring the threads' counters together: totals of lines, and the quality mask."""
     threads, _, samples = bright.shape
@@ -189,11 +210,13 @@ def finish_lines(  # type: ignore[no-untyped-def]
                 quality[n, 0, s] = np.uint8(min(bright[0, n, s], np.uint16(255)))
             for s in range(samples):
                 quality[n, 2, s] = np.uint8(min(low[0, n, s], np.uint16(255)))
-            for i in range(3):
-                plane = (1, 3, 4)[i]
-                for s in range(samples):
-                    quality[n, plane, s] = ok * planes[i, s]
-            quality[n, 5] = np.uint8(0 if ok else min(bands, 255))
+            if shown[n] != 2 - ok:
+                for i in range(3):
+                    plane = (1, 3, 4)[i]
+                    for s in range(samples):
+                        quality[n, plane, s] = ok * planes[i, s]
+                quality[n, 5] = np.uint8(0 if ok else min(bands, 255))
+                shown[n] = 2 - ok
         bright[0, n] = np.uint16(0)
         low[0, n] = np.uint16(0)
 
@@ -242,12 +265,21 @@ def compile_pass(
 
 
 @functools.cache
+def compile_take() -> Callable[..., int]:
+    """Compile (or load from the cache) :func:`take_factors`."""
+    n = numba.types
+    given = n.Array(n.float32, 2, "A", readonly=True)
+    signature = n.int64(given, n.float64[:, ::1], n.float32[:, ::1])
+    return compile_kernel(take_factors, signature, nogil=True, error_model="numpy", _nrt=False)
+
+
+@functools.cache
 def compile_finish(quality: bool) -> Callable[..., None]:
     """Compile (or load from the cache) :func:`finish_lines`."""
     n = numba.types
     counters = n.uint16[:, :, ::1]
     signature = n.void(
         *(n.Array(n.uint8, 1, "C", readonly=True), n.int64, counters, counters, n.uint8[:, ::1]),
-        *(n.uint32[::1], n.uint32[::1], n.uint8[:, :, ::1] if quality else n.none),
+        *(n.uint32[::1], n.uint32[::1], n.uint8[:, :, ::1] if quality else n.none, n.uint8[::1]),
     )
     return compile_kernel(finish_lines, signature, nogil=True, error_model="numpy", _nrt=False)

@@ -33,10 +33,17 @@ struct Pass {
     int bands, samples, most_lines, strips_each, bands_each, fixes, level, dark, kind, preview, mask;
 };
 
-// Stores one reflectance that may be NaN; returns 1 when it was clipped to the limits of its type.
-__device__ inline unsigned store_one(void *out, long long at, float v, int kind)
+// What a value of a line with this scale is multiplied by, in one step, to be stored.
+__device__ inline float times(float scale, int kind)
 {
-    const float x = v * SCALE;
+    return kind == FLOAT32 ? scale : scale * SCALE;
+}
+
+// Stores one value that may be NaN, multiplied; returns 1 when it was clipped to the limits of its
+// type.
+__device__ inline unsigned store_one(void *out, long long at, float v, float by, int kind)
+{
+    const float x = v * by;
     const bool known = x == x;
     if (kind == INT16) {
         const float y = x > 32767.0f ? 32767.0f : x < -32767.0f ? -32767.0f : x;
@@ -49,34 +56,34 @@ __device__ inline unsigned store_one(void *out, long long at, float v, int kind)
         return x < -0.5f || x > 65534.5f;
     }
     if (kind == FLOAT32)
-        ((float *)out)[at] = v;
+        ((float *)out)[at] = x;
     return 0;
 }
 
-// Stores the reflectances of VECTOR samples, as what stands for an invalid one where a bit of gone is
-// set. Returns how many were clipped.
+// Stores the values of VECTOR samples, multiplied, or what stands for an invalid one where a bit of
+// gone is set. Returns how many were clipped.
 __device__ inline unsigned store_vector(const Pass &p, long long row, int sample,
-                                        const float (&v)[VECTOR], unsigned gone)
+                                        const float (&v)[VECTOR], float by, unsigned gone)
 {
     unsigned value[VECTOR], cut = 0;
     if (p.kind == INT16) {
         float most = 0.0f;
         UNROLL
         for (int i = 0; i < VECTOR; ++i) {
-            const float x = v[i] * SCALE;
+            const float x = v[i] * by;
             most = fmaxf(most, fabsf(x));
             value[i] = __float_as_uint(fminf(fmaxf(x, -32767.0f), 32767.0f) + ROUNDER);
         }
         if (most >= 32767.5f) {
             UNROLL
             for (int i = 0; i < VECTOR; ++i)
-                cut += fabsf(v[i] * SCALE) >= 32767.5f;
+                cut += fabsf(v[i] * by) >= 32767.5f;
         }
     } else if (p.kind == UINT16) {
         float most = 0.0f, least = 0.0f;
         UNROLL
         for (int i = 0; i < VECTOR; ++i) {
-            const float x = v[i] * SCALE;
+            const float x = v[i] * by;
             most = fmaxf(most, x);
             least = fminf(least, x);
             value[i] = __float_as_uint(fmaxf(fminf(x, 65534.0f), 0.0f) + ROUNDER);
@@ -84,13 +91,13 @@ __device__ inline unsigned store_vector(const Pass &p, long long row, int sample
         if (most > 65534.5f || least < -0.5f) {
             UNROLL
             for (int i = 0; i < VECTOR; ++i)
-                cut += v[i] * SCALE < -0.5f || v[i] * SCALE > 65534.5f;
+                cut += v[i] * by < -0.5f || v[i] * by > 65534.5f;
         }
     } else {
         float kept[VECTOR];
         UNROLL
         for (int i = 0; i < VECTOR; ++i)
-            kept[i] = gone >> i & 1 ? NOT_A_NUMBER : v[i];
+            kept[i] = gone >> i & 1 ? NOT_A_NUMBER : v[i] * by;
         store_row((float *)p.out + row, sample, p.samples, kept);
         return 0;
     }
@@ -114,15 +121,16 @@ __device__ inline float offset_of(const Pass &p, int line)
     return p.factors ? __ldg(p.factors + p.most_lines + line) : 0.0f;
 }
 
-// The value of a bad pixel from its neighbours along the spectrum, linear in the band number.
+// The value of a bad pixel from its neighbours along the spectrum, linear in the band number; before
+// the scale of the line.
 __device__ inline float mended(const Pass &p, int n, int row, int sample)
 {
     const unsigned char *line = p.raw + n * p.pitch;
-    const float scale = scale_of(p, n), offset = offset_of(p, n);
+    const float offset = offset_of(p, n);
     const long long low = (long long)p.fix[4 * row + 2] * p.samples + sample;
     const long long high = (long long)p.fix[4 * row + 3] * p.samples + sample;
-    const float v = (((float)count_at(line, low) - offset) - p.black[low]) * p.gain[low] * scale;
-    const float w = (((float)count_at(line, high) - offset) - p.black[high]) * p.gain[high] * scale;
+    const float v = (((float)count_at(line, low) - offset) - p.black[low]) * p.gain[low];
+    const float w = (((float)count_at(line, high) - offset) - p.black[high]) * p.gain[high];
     return v + (w - v) * p.weight[row];
 }
 
@@ -251,7 +259,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3)
                     for (int i = 0; i < VECTOR; ++i)
                         v[i] = 0.0f;
                     if (p.kind)
-                        store_vector(p, line, s, v, 0xffu);
+                        store_vector(p, line, s, v, 1.0f, 0xffu);
                     continue;
                 }
                 const float scale = scale_of(p, n), offset = offset_of(p, n);
@@ -263,7 +271,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3)
                     const float above = ((float)count - offset) - black[i];
                     most = larger(most, count);
                     least = fminf(least, above);
-                    v[i] = above * gain[i] * scale;
+                    v[i] = above * gain[i];
                 }
                 unsigned *to = share + ((k - first_strip) * STRIP + j) * QUADS + lane * (VECTOR / 4);
                 if (most >= p.level && p.level >= 0)
@@ -276,7 +284,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3)
                         return (float)count_of(raw[j], i, row + s) - rintf(offset) < black[i];
                     });
                 if (p.kind)
-                    cut += store_vector(p, line, s, v, gone);
+                    cut += store_vector(p, line, s, v, times(scale, p.kind), gone);
+                UNROLL
+                for (int i = 0; i < VECTOR; ++i)
+                    v[i] *= scale;
                 cell[0] += (v[0] + v[1]) + (v[2] + v[3]);
                 cell[1] += (v[4] + v[5]) + (v[6] + v[7]);
             }
@@ -285,11 +296,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3)
                 for (int n = start < 0 ? 0 : start; n < smaller(start + STRIP, lines); ++n) {
                     if (!valid[n])
                         continue;
-                    const float v = mended(p, n, bad, s + i);
+                    const float v = mended(p, n, bad, s + i), scale = scale_of(p, n);
                     cut += store_one(p.out, ((long long)n * p.bands + b) * p.samples + s + i, v,
-                                     p.kind);
-                    cell[0] += i < 4 && v == v ? v : 0.0f;
-                    cell[1] += i >= 4 && v == v ? v : 0.0f;
+                                     times(scale, p.kind), p.kind);
+                    cell[0] += i < 4 && v == v ? v * scale : 0.0f;
+                    cell[1] += i >= 4 && v == v ? v * scale : 0.0f;
                 }
             }
             if (p.preview) {

@@ -51,10 +51,16 @@ def rounding(kind: str | None) -> Rounding:
 
 @inlined
 def _value(count, black, gain, factors, n):  # type: ignore[no-untyped-def]
-    """Give the reflectance of a count of line ``n``."""
+    """Give the reflectance of a count of line ``n``, before the scale of that line."""
     if factors is None:
         return (F4(count) - black) * gain
-    return (((F4(count) - factors[1, n]) - black) * gain) * factors[0, n]
+    return ((F4(count) - factors[1, n]) - black) * gain
+
+
+@inlined
+def _times(scale, factors, n):  # type: ignore[no-untyped-def]
+    """Give what a value of line ``n`` is multiplied by, in one step, to be stored."""
+    return scale if factors is None else factors[0, n] * scale
 
 
 @inlined
@@ -76,9 +82,10 @@ def _count_bright(row, level, hit):  # type: ignore[no-untyped-def]
 def _count_clipped(row, black, gain, to, factors, n):  # type: ignore[no-untyped-def]
     """Count the values of a row that are beyond the limits once they are rounded."""
     clipped = np.int32(0)
+    scale = _times(to.scale, factors, n)
     for s in range(row.size):
         v = _value(row[s], black[s], gain[s], factors, n)
-        x = (v * to.scale + to.rounder) - to.rounder
+        x = (v * scale + to.rounder) - to.rounder
         # integer sums of 32 bits are cast back to 32 bits: numba would widen them to 64
         clipped = np.int32(clipped + np.int32((x < to.least) | (x > to.greatest)))
     return clipped
@@ -247,7 +254,7 @@ def _neighbours(fix, i, black, gain):  # type: ignore[no-untyped-def]
 
 @inlined
 def _between(raw, layout, samples, n, by, w, factors):  # type: ignore[no-untyped-def]
-    """Give the value between a bad pixel's neighbours."""
+    """Give the value between a bad pixel's neighbours, before the scale of the line."""
     s, lo, hi, black_lo, gain_lo, black_hi, gain_hi = by
     below = _value(_count_at(raw, layout, samples, n, lo, s), black_lo, gain_lo, factors, n)
     above = _value(_count_at(raw, layout, samples, n, hi, s), black_hi, gain_hi, factors, n)
@@ -255,9 +262,9 @@ def _between(raw, layout, samples, n, by, w, factors):  # type: ignore[no-untype
 
 
 @inlined
-def _stored(v, to):  # type: ignore[no-untyped-def]
+def _stored(v, scale, to):  # type: ignore[no-untyped-def]
     """Give a value as it is stored, and 1 where that is the limit instead."""
-    x = (v * to.scale + to.rounder) - to.rounder
+    x = (v * scale + to.rounder) - to.rounder
     return min(max(x, to.least), to.greatest), np.int64((x < to.least) | (x > to.greatest))
 
 
@@ -292,9 +299,9 @@ def mend_row(  # type: ignore[no-untyped-def]
                 continue
             v = _between(raw, layout, black.shape[1], n, by, weight[i], factors)
             if sums is not None:
-                sums[k, b, s // STRIP] += v
+                sums[k, b, s // STRIP] += v * _times(F4(1.0), factors, n)
             if out is not None:
-                out[n, b, s], beyond = _stored(v, to)
+                out[n, b, s], beyond = _stored(v, _times(to.scale, factors, n), to)
                 clipped += beyond
     return clipped
 

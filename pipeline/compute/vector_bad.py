@@ -42,6 +42,7 @@ def between_in_lines(context, below, above, tables, weight, factors, first, to):
     Returns
     -------
     values : tuple of 4 float32
+        Before the scales of the lines.
     beyond : bool
         Whether one of them is beyond the limits of what is stored.
     """
@@ -79,6 +80,8 @@ class _Between:
         step = builder.fmul(builder.fsub(high, low), spread(builder, self.weight, _FLOATS))
         value = builder.fadd(low, step)
         scale, rounder, least, greatest, _ = (spread(builder, x, _FLOATS) for x in self.to)
+        if self.of_lines:
+            scale = builder.fmul(self.of_lines[0], scale)
         stored = builder.fadd(builder.fmul(value, scale), rounder)
         stored = builder.fsub(stored, rounder)
         beyond = builder.or_(
@@ -92,7 +95,7 @@ class _Between:
         return self.target.make_tuple(builder, self.signature.return_type, found)
 
     def _value(self, counts: Any, black: Any, gain: Any) -> Any:
-        """Give the reflectances of counts, in the order of the formula."""
+        """Give the reflectances of counts before the scales of the lines."""
         builder = self.builder
         words: Any = ir.Constant(_WORDS, ir.Undefined)
         for i, count in enumerate(cgutils.unpack_tuple(builder, counts)):
@@ -101,7 +104,4 @@ class _Between:
         if self.of_lines:
             value = builder.fsub(value, self.of_lines[1])
         value = builder.fsub(value, spread(builder, black, _FLOATS))
-        value = builder.fmul(value, spread(builder, gain, _FLOATS))
-        if self.of_lines:
-            value = builder.fmul(value, self.of_lines[0])
-        return value
+        return builder.fmul(value, spread(builder, gain, _FLOATS))

@@ -75,7 +75,8 @@ def work_on_rows(  # type: ignore[no-untyped-def]
     lines : tuple, of as many
     band : int64
     extra : float32 (n, 4), or None
-        Values of the bad pixels, in each of four lines; their gain is 0.
+        Values of the bad pixels before the scale of the line, in each of four lines; their gain
+        is 0.
     fix : int32 (n, 4)
         The bad pixels, by samples within a band: the second column is the sample.
     first, last : int
@@ -132,7 +133,7 @@ class _Rows(Vectors):
         )
         self.low: list[Any] | None = None
         self.sums = self.out = self.extra = self.scales = self.offsets = None
-        self.shifts = None
+        self.shifts = self.times = None
         self.kind = ""
         if not isinstance(kinds["sums"], types.NoneType):
             table = context.make_array(kinds["sums"])(context, builder, values["sums"])
@@ -163,6 +164,7 @@ class _Rows(Vectors):
             data = self._data(kinds["out"], values["out"])
             self.out = [self._row(data, n, bands, values["band"]) for n in self.lines]
             self.kind = str(kinds["out"].dtype)
+            self.times = self._times()
 
     def _data(self, kind: Any, value: Any) -> Any:
         return self.context.make_array(kind)(self.context, self.builder, value).data
@@ -173,6 +175,15 @@ class _Rows(Vectors):
         if bands is not None:
             line = builder.add(builder.mul(line, bands), band)
         return self.at(data, builder.mul(line, self.samples))
+
+    def _times(self) -> list[Any] | None:
+        """Give what the values of each line are multiplied by, in one step, to be stored."""
+        if self.kind == "float32":
+            return self.scales
+        scale = F32(float(SCALE))
+        if self.scales is None:
+            return [scale] * len(self.lines)
+        return [self.builder.fmul(of_line, scale) for of_line in self.scales]
 
     def emit(self) -> Any:
         """Whole vectors, then what is left with narrower ones."""
@@ -309,18 +320,18 @@ class _Rows(Vectors):
             if self.offsets is not None:
                 value = builder.fsub(value, spread(builder, self.offsets[n], floats))
             value = builder.fmul(builder.fsub(value, black), gain)
-            if self.scales is not None:
-                value = builder.fmul(value, spread(builder, self.scales[n], floats))
             if extra is not None:
                 value = builder.fadd(value, extra[n])
             known = builder.fcmp_ordered("ord", value, value) if self.care else None
             if self.sums is not None:
                 counted = value
+                if self.scales is not None:
+                    counted = builder.fmul(value, spread(builder, self.scales[n], floats))
                 if known is not None:
-                    counted = builder.select(known, value, ir.Constant(floats, None))
+                    counted = builder.select(known, counted, ir.Constant(floats, None))
                 total = counted if total is None else builder.fadd(total, counted)
             if self.out is not None:
-                quantised, cut = self._quantise(width, value, known)
+                quantised, cut = self._quantise(n, width, value, known)
                 stored.append(quantised)
                 if cut is not None:
                     all_changed = builder.or_(all_changed, cut)
@@ -361,16 +372,18 @@ class _Rows(Vectors):
                 is_low = builder.icmp_unsigned("<", count, dark)
                 self.store(self.one_more(self.load(base, i, words), is_low), base, i)
 
-    def _quantise(self, width: int, value: Any, known: Any) -> tuple[Any, Any]:
-        """Give what is stored, and bits that are set where a limit was met."""
+    def _quantise(self, n: int, width: int, value: Any, known: Any) -> tuple[Any, Any]:
+        """Give what is stored of line ``n``, and bits that are set where a limit was met."""
         builder = self.builder
-        if self.kind == "float32":
-            return value, None
         floats, words = ir.VectorType(F32, width), ir.VectorType(I32, width)
-        scale, least, greatest, rounder = (
-            ir.Constant(floats, [float(x)] * width) for x in (SCALE, *LIMITS[self.kind], ROUNDER)
+        scaled = value
+        if self.times is not None:
+            scaled = builder.fmul(value, spread(builder, self.times[n], floats))
+        if self.kind == "float32":
+            return scaled, None
+        least, greatest, rounder = (
+            ir.Constant(floats, [float(x)] * width) for x in (*LIMITS[self.kind], ROUNDER)
         )
-        scaled = builder.fmul(value, scale)
         if known is None:
             bits = builder.bitcast(builder.fadd(scaled, rounder), words)
             return builder.trunc(bits, ir.VectorType(I16, width)), None

@@ -354,10 +354,10 @@ class Reflectance:
             black, gain = self._arrays(lines)
             out -= black[:, bands[:, None], samples]
             out *= gain[:, bands[:, None], samples]
-        if factors is not None:
-            out *= factors[0, :, None, None]
         if self._bad is not None:
             self._replace(out, (lines, samples, bands), black, gain, factors)
+        if factors is not None:
+            out *= factors[0, :, None, None]
 
     def _replace(
         self,
@@ -393,8 +393,6 @@ class Reflectance:
                 end -= factors[1, :, None]
             end -= black[..., band, sample]
             end *= gain[..., band, sample]
-            if factors is not None:
-                end *= factors[0, :, None]
             ends.append(end)
         value[:, known] = ends[0] + (ends[1] - ends[0]) * weight[at[known]]
         out[:, row, column] = value

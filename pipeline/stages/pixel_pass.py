@@ -89,8 +89,7 @@ class PixelPassStage:
         self._phases.append(phase)
         factors, untrusted = None, 0
         if self._factors is not None:
-            factors, trusted = self._factors.of(raw, valid)
-            untrusted = int(np.count_nonzero(~trusted))
+            factors, untrusted = self._factors.of(raw, valid)
         self._untrusted.append(untrusted)
         self._operation.start(valid, phase, factors)
 

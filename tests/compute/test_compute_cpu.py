@@ -137,6 +137,19 @@ def test_bad_pixels_take_their_value_before_it_is_written_past_the_caches(
     backend.close()
 
 
+def test_the_quality_mask_follows_lines_that_come_and_go(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(rng, (6, 20, 33))
+    backend = CpuBackend(1, "a test")
+    operation = backend.pixel_pass(plan)
+    for lines in (6, 4, 6, 6, 5, 6, 6, 6):  # each output of the pass is used more than once
+        raw, valid = counts_of(rng, (lines, 20, 33)), rng.random(lines) < 0.6
+        want = with_numpy(plan, raw, valid, 0, monkeypatch)
+        assert_equal(run(backend, operation, raw, valid, 0), want, lines, -(-lines // 4))
+    backend.close()
+
+
 def test_a_block_is_begun_while_the_one_before_is_under_way(rng: np.random.Generator) -> None:
     plan = plan_of(rng, (8, 50, 64))
     backend = CpuBackend(3, "a test")
