@@ -20,6 +20,8 @@ from pipeline.coding.sections import Sections, bad, deflated
 #: Copies are worth their list from one spectrum in so many on.
 WORTH: Final = 256
 
+#: Bands that tell first whether there are copies at all.
+LOOKED_AT: Final = 8
 #: Share of a band from which on its masked values say nothing about spectra.
 MOSTLY: Final = 0.5
 #: Spectra are learned from if they are more than one in so many.
@@ -236,21 +238,21 @@ def _copies(pixels: Pixels) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     weights : ndarray of float64
         Of each spectrum that is no copy, how many it stands for.
     """
-    lines, _, samples = pixels.shape
+    lines, bands, samples = pixels.shape
     hashes = np.empty(lines * samples, np.uint64)
-    compile_pixels(pixels.dtype).hash_spectra(pixels, hashes)
     back = np.zeros(len(hashes), np.int64)
     least = max(len(hashes) // WORTH, 1)
-    in_order = np.sort(hashes)
-    if np.count_nonzero(in_order[1:] == in_order[:-1]) < least:
-        return back, np.ones(len(hashes))
-    _, first, which = np.unique(hashes, return_index=True, return_inverse=True)
-    source = first[which]
-    here = np.flatnonzero(source != np.arange(len(hashes)))
-    there = source[here]
-    equal = (
-        pixels[here // samples, :, here % samples] == pixels[there // samples, :, there % samples]
-    ).all(axis=1)
-    back[here[equal]] = (here - there)[equal]
+    # of a few bands first: spectra that differ in them are no copies, and most scenes have none
+    kernels = compile_pixels(pixels.dtype)
+    first = np.empty(len(hashes), np.int64)
+    for every in (max(bands // LOOKED_AT, 1), 1):
+        kernels.hash_spectra(pixels, every, hashes)
+        table = np.full(2 << (len(hashes) - 1).bit_length(), -1, np.int64)
+        if kernels.first_equal(hashes, table, first) < least:
+            return back, np.ones(len(hashes))
+    equal = np.empty(len(hashes), np.bool_)
+    kernels.same_spectra(pixels, first, equal)
+    here = np.flatnonzero(equal)
+    back[here] = here - first[here]
     counts = np.bincount(np.arange(len(hashes)) - back, minlength=len(hashes))
     return back, counts[back == 0].astype(np.float64)

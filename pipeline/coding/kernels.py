@@ -23,6 +23,8 @@ class PixelKernels(NamedTuple):
     """The loops that depend on the type of the pixels."""
 
     hash_spectra: Callable[..., int]
+    first_equal: Callable[..., int]
+    same_spectra: Callable[..., int]
     measure: Callable[..., Any]
     gather: Callable[..., int]
     spread: Callable[..., int]
@@ -37,16 +39,59 @@ class RowKernels(NamedTuple):
     join_planes: Callable[..., int]
 
 
-def hash_spectra(pixels, out):  # type: ignore[no-untyped-def]
-    """Give each spectrum a number that equal ones share; (lines, bands, samples) → its pixels."""
+def hash_spectra(pixels, every, out):  # type: ignore[no-untyped-def]
+    """Give each spectrum a number that equal ones share; (lines, bands, samples) → its pixels.
+
+    Made of each ``every``-th band.
+    """
     lines, bands, samples = pixels.shape
     for n in range(lines):
         row = out[n * samples : (n + 1) * samples]
         row[:] = np.uint64(14695981039346656037)
-        for b in range(bands):
+        for b in range(0, bands, every):
             for s in range(samples):
                 row[s] = (row[s] ^ np.uint64(pixels[n, b, s])) * np.uint64(0x9E3779B97F4A7C15)
                 row[s] ^= row[s] >> np.uint64(29)
+    return 0
+
+
+def first_equal(hashes, table, first):  # type: ignore[no-untyped-def]
+    """Find for each number the first that equals it; gives how many are not the first themselves.
+
+    ``table`` is scratch, int64, all −1: a power of two of places, twice as many as numbers.
+    """
+    found = 0
+    last = np.uint64(table.size - 1)
+    for i in range(hashes.size):
+        h = hashes[i]
+        at = (h ^ (h >> np.uint64(32))) & last
+        while table[at] >= 0 and hashes[table[at]] != h:
+            at = (at + np.uint64(1)) & last
+        if table[at] < 0:
+            table[at] = i
+        else:
+            found += 1
+        first[i] = table[at]
+    return found
+
+
+def same_spectra(pixels, first, equal):  # type: ignore[no-untyped-def]
+    """Tell for each pixel that is not its own first whether both spectra are the same."""
+    lines, bands, samples = pixels.shape
+    for n in range(lines):
+        here = first[n * samples : (n + 1) * samples]
+        to = equal[n * samples : (n + 1) * samples]
+        some = 0
+        for s in range(samples):
+            to[s] = here[s] != n * samples + s
+            some += to[s]
+        if some == 0:
+            continue
+        for b in range(bands):
+            for s in range(samples):
+                if to[s]:
+                    at = here[s]
+                    to[s] = pixels[n, b, s] == pixels[at // samples, b, at % samples]
     return 0
 
 
@@ -220,7 +265,9 @@ def compile_pixels(dtype: np.dtype[Any]) -> PixelKernels:
     picks, rows = n.int64[::1], n.Array(kind, 2, "C")
     readable = n.Array(kind, 2, "C", readonly=True)
     return PixelKernels(
-        compile_kernel(hash_spectra, n.int64(cube, n.uint64[::1]), nogil=True),
+        compile_kernel(hash_spectra, n.int64(cube, n.int64, n.uint64[::1]), nogil=True),
+        compile_kernel(first_equal, n.int64(n.uint64[::1], n.int64[::1], n.int64[::1]), nogil=True),
+        compile_kernel(same_spectra, n.int64(cube, n.int64[::1], n.boolean[::1]), nogil=True),
         compile_kernel(
             measure, sums(cube, n.int32[:, ::1], n.float64[:, ::1]), nogil=True, fastmath=True
         ),

@@ -30,7 +30,7 @@ from pipeline.coding.interface import (
 )
 from pipeline.coding.measure import measured
 from pipeline.coding.pca_fit import LARGEST, Fit
-from pipeline.coding.rans import Rows, decode_rows, encode_rows
+from pipeline.coding.rans import Plan, Rows, decode_rows, encode_rows, plan_rows
 from pipeline.coding.rebuild import (
     BASIS_BITS,
     STEP_BITS,
@@ -51,8 +51,12 @@ STEP_HEAD: Final = "<BI"
 TRIALS: Final = 3
 MOST_TRIALS: Final = 30
 #: A block this close to the bytes it may have is not tried again; trials aim between.
-CLOSE: Final = 0.955
+CLOSE: Final = 0.95
 AIMED: Final = 0.985
+#: So many scores are not coded before it is known what that will take.
+PLANNED: Final = 1 << 20
+#: Coded rows are taken to be so much larger than their plan says.
+SURE: Final = 1.002
 #: Bytes of real scenes, for each that the fit estimates; by coding.
 OFF: Final = {"packed": 1.025, "deflate": 1.1}
 #: Step of the scores of a bounded block, in intervals 2 d + 1.
@@ -168,8 +172,8 @@ class PcaCoding:
             rows = corrected(rows, residual, bound, self.shape.dtype)
         return apart.together(rows)
 
-    def _model_bytes(self, model: Model) -> bytes:
-        return self._basis_bytes(model) + self._rows(model.scores)
+    def _model_bytes(self, model: Model, plan: Plan | None = None) -> bytes:
+        return self._basis_bytes(model) + self._rows(model.scores, plan)
 
     def _basis_bytes(self, model: Model) -> bytes:
         lowest = np.bitwise_or.reduce(model.basis, axis=1)
@@ -184,9 +188,9 @@ class PcaCoding:
             )
         )
 
-    def _rows(self, values: Rows) -> bytes:
+    def _rows(self, values: Rows, plan: Plan | None = None) -> bytes:
         if self.name == "packed":
-            return encode_rows(values)
+            return encode_rows(values, plan)
         if not values.size:
             return b""
         high, unsigned = 8 * values.itemsize - 1, f"u{values.itemsize}"
@@ -222,14 +226,16 @@ class PcaCoding:
     def _within(self, fit: Fit, budget: float) -> tuple[Model, bytes]:
         """Find the smallest step whose bytes, counted, are within the budget."""
         aimed = max(AIMED * budget, 1.0)
-        best: tuple[Model, bytes] | None = None
+        best: tuple[Model, bytes | Plan] | None = None
         tried = fit.step_for(aimed, OFF[self.name])
         for trial in range(MOST_TRIALS):
             model = fit.model(tried)
-            coded = self._model_bytes(model)
-            size = len(coded)
+            made, size = self._planned(model)
+            if not isinstance(made, bytes) and CLOSE * budget < size <= budget:
+                made = self._model_bytes(model, made)
+                size = len(made)
             if size <= budget and (best is None or model.step < best[0].step):
-                best = model, coded
+                best = model, made
             if not len(model.basis) or CLOSE * budget < size <= budget:
                 break
             if best is not None and trial >= TRIALS:
@@ -238,7 +244,16 @@ class PcaCoding:
             tried = max(wanted, tried + 1 + (tried >> 9)) if size > budget else wanted
             if tried > LARGEST or (best is not None and tried >= best[0].step):
                 break
-        return best or (model, coded)
+        model, made = best or (model, made)
+        return model, made if isinstance(made, bytes) else self._model_bytes(model, made)
+
+    def _planned(self, model: Model) -> tuple[bytes | Plan, float]:
+        """Give a model's bytes, or where that is quicker how they are made; and their number."""
+        if self.name != "packed" or model.scores.size < PLANNED:
+            made = self._model_bytes(model)
+            return made, len(made)
+        plan = plan_rows(model.scores)
+        return plan, SURE * plan.size(model.scores.shape[1]) + len(self._basis_bytes(model))
 
 
 def _units(counts: float) -> int:

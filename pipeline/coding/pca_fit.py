@@ -8,13 +8,14 @@ from some of the spectra. Knows matrices of blocks and models.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.coding.apart import Matrix
 from pipeline.coding.compiled import compile_centre, compile_fit
+from pipeline.coding.rans import Rows
 from pipeline.coding.rebuild import BASIS_BITS, STEP_BITS, Model
 
 #: A score goes to the next whole step from this fraction of it on: a bit costs what 0.12 step² of
@@ -28,22 +29,29 @@ SPARE_BITS: Final = 6
 #: Bits of such an element, for each that it is stored with, that its entropy coder takes.
 CODED_BITS: Final = 0.7
 #: Cost of a step is estimated from so many spectra.
-SAMPLE: Final = 2400
+SAMPLE: Final = 4800
 #: Widest step that is tried, in 1/16 count.
 LARGEST: Final = 1 << 22
 #: Halvings of the octaves that a step is looked for in; 2^(22 / 2^12) is 0.4 %.
 HALVINGS: Final = 12
 #: After them so many steps are estimated at most, until one is as near as this.
 STEPS: Final = 8
-NEAR: Final = 0.003
+NEAR: Final = 0.006
 #: Spectra whose mean is what scores are about; it needs not be the mean of all.
 MEAN_OF: Final = 4096
 #: Spread of the weakest component that is looked at, in steps.
 WEAKEST: Final = 0.4
 #: And so many more components than are worth their bytes by the estimate: one in so many, and two.
 MORE: Final = 16
+#: Scores are expected to be within so many times the spread of the strongest component.
+NARROW: Final = 16
 #: Columns that are projected together: about their means they stay in the cache.
-TILE: Final = 1024
+TILE: Final = 512
+#: Spectra for each band that a basis is learned from; twice as many gain 0.1 dB.
+ENOUGH: Final = 256
+GOLDEN: Final = (5**0.5 - 1) / 2
+#: And whose products are summed up together: fewer sums in float64.
+LEARNED: Final = 1024
 
 Floats = NDArray[np.float64]
 _Singles = NDArray[np.float32]
@@ -71,14 +79,12 @@ class Fit:
             some = rows[:, :: self.columns // MEAN_OF | 1]
             self._means[:] = np.rint(some.mean(axis=1))
         self.level = float(self._means.mean()) if self._size else 0.0
-        chosen = matrix.learnable()
-        self.learned = len(chosen)
-        scatter = self._scatter(chosen)
+        scatter, self.learned = self._scatter(matrix.learnable())
         values, vectors = np.linalg.eigh(scatter) if self._size else (np.zeros(0), scatter)
         self._power = np.maximum(values[::-1], 0.0) / max(self.learned, 1)
         self._vectors = np.ascontiguousarray(vectors[:, ::-1].T)
         self._single = self._vectors.astype(np.float32)
-        self._projected: _Singles = np.empty((0, self.columns), np.float32)
+        self._projected: list[_Singles] = []
         self._some: _Singles | None = None
         self._estimates: dict[int, tuple[float, int]] = {}
         self._sampled: _Singles = np.empty((0, 0), np.float32)
@@ -129,23 +135,35 @@ class Fit:
         self._estimates[whole] = found
         return found
 
-    def _scatter(self, chosen: NDArray[np.intp]) -> Floats:
-        """Sum the products of the spectra that are chosen, about the shift."""
+    def _scatter(self, chosen: NDArray[np.intp]) -> tuple[Floats, int]:
+        """Sum the products of the spectra that are chosen, about the shift; of how many.
+
+        Where there are many more than there are bands, of a part of them.
+        """
         total = np.zeros((self._size, self._size))
         flags = None
         if len(chosen) < self.columns:
             flags = np.zeros(self.columns, np.bool_)
             flags[chosen] = True
-        for first, tile in self._tiles():
+        share = ENOUGH * self._size / max(len(chosen), 1)
+        count = 0
+        for first, tile in self._tiles(LEARNED, share):
             some = tile if flags is None else tile[:, flags[first : first + tile.shape[1]]]
             total += some @ some.T
-        return total
+            count += some.shape[1]
+        return total, count
 
-    def _tiles(self) -> Iterator[tuple[int, _Singles]]:
-        """Give all columns about their means, some after others; the array is used again."""
-        tile = np.empty((self._size, min(TILE, self.columns)), np.float32)
-        for first in range(0, self.columns, TILE):
-            if (wide := self.columns - first) < TILE:
+    def _tiles(self, most: int, share: float = 1.0) -> Iterator[tuple[int, _Singles]]:
+        """Give columns about their means, some after others; the array is used again.
+
+        All of them, or a share of the tiles: those whose multiples of the golden ratio have the
+        least fractions, which no period of a scene or sensor has a part in.
+        """
+        tile = np.empty((self._size, min(most, self.columns)), np.float32)
+        for number, first in enumerate(range(0, self.columns, most)):
+            if number * GOLDEN % 1.0 >= share:
+                continue
+            if (wide := self.columns - first) < most:
                 tile = np.empty((self._size, wide), np.float32)
             self._centre(self._rows, first, 1, self._means, tile)
             yield first, tile
@@ -164,34 +182,52 @@ class Fit:
             self._sampled = np.concatenate([self._sampled, more])
         return self._sampled[:count]
 
-    def _scores(self, count: int) -> _Singles:
-        """Project all spectra on so many components."""
-        have = len(self._projected)
-        if count > have:
-            made = np.empty((count, self.columns), np.float32)
-            made[:have] = self._projected
-            for first, tile in self._tiles():
-                made[have:, first : first + tile.shape[1]] = self._single[have:count] @ tile
-            self._projected = made
-        return self._projected[:count]
+    def _scores(self, count: int) -> Iterator[tuple[int, _Singles]]:
+        """Project all spectra on so many components, some columns after others; keeps them."""
+        before = self._projected
+        have = len(before[0]) if before else 0
+        if count <= have:
+            for number, tile in enumerate(before):
+                yield number * TILE, tile[:count]
+            return
+        memory = np.empty(count * self.columns, np.float32)
+        self._projected = []
+        for number, (first, tile) in enumerate(self._tiles(TILE)):
+            wide = tile.shape[1]
+            made = memory[count * first : count * (first + wide)].reshape(count, wide)
+            if have:
+                made[:have] = before[number]
+            np.matmul(self._single[have:count], tile, out=made[have:])
+            self._projected.append(made)
+            yield first, made
 
     def _quantised(self, whole: int) -> Model:
         step = whole / (1 << STEP_BITS)
         _, count = self._estimated(whole)
-        exact = self._scores(count)
-        scores = np.empty(exact.shape, np.int32)
-        saved, hits = np.zeros(count), np.zeros(count, np.int64)
-        tops = np.zeros(count, np.int64)
-        scale, add = np.float32(1 / step), np.float32(1 - ROUND_UP)
-        round_scores = compile_fit().round_scores
-        for first in range(0, self.columns, TILE):
-            part = exact[:, first : first + TILE]
-            round_scores(part, scale, add, first, scores, saved, hits, tops)
+        largest = float(np.sqrt(self._power[:1].max(initial=0))) * NARROW / step
+        narrow = np.iinfo(np.int16).max
+        scores: Rows = np.empty((count, self.columns), np.int16)
+        wide = largest > narrow
+        if not wide:
+            saved, hits, tops = self._round(step, scores)
+            wide = int(tops.max(initial=0)) > narrow
+        if wide:
+            scores = np.empty((count, self.columns), np.int32)
+            saved, hits, tops = self._round(step, scores)
         bits = stored_bits(self._power[:count], step)
         kept, basis = chosen_basis(self._vectors[:count], bits, self.columns, saved, hits)
         first_ones = len(kept) == 0 or kept[-1] == len(kept) - 1
         chosen = scores[: len(kept)] if first_ones else scores[kept]
         return Model(basis, chosen, whole, self._means, tops[kept])
+
+    def _round(self, step: float, scores: Rows) -> tuple[Floats, NDArray[np.int64], NDArray[Any]]:
+        """Round scores to whole steps; gives what they save, how many are not 0, the largest."""
+        saved, (hits, tops) = np.zeros(len(scores)), np.zeros((2, len(scores)), np.int64)
+        scale, add = np.float32(1 / step), np.float32(1 - ROUND_UP)
+        round_scores = compile_fit().round_scores[scores.dtype]
+        for first, tile in self._scores(len(scores)):
+            round_scores(tile, scale, add, first, scores, saved, hits, tops)
+        return saved, hits, tops
 
 
 def stored_bits(power: Floats, step: float) -> Floats:

@@ -24,9 +24,10 @@ helper_fast = numba.njit(nogil=True, fastmath=True)
 
 
 class FitKernels(NamedTuple):
-    """The loops over scores."""
+    """The loops over scores, those that round by the type that they round to."""
 
-    round_scores: Callable[..., int]
+    round_scores: dict[np.dtype[Any], Callable[..., int]]
+
     count_bits: Callable[..., tuple[float, int]]
 
 
@@ -63,16 +64,17 @@ def round_scores(  # type: ignore[no-untyped-def]
     """
     for k in range(exact.shape[0]):
         row, to = exact[k], scores[k, first : first + exact.shape[1]]
-        total, count, top = np.float32(0), 0, np.float32(0)
+        # the largest as an integer: LLVM makes no vectors of a loop with the largest of floats
+        total, count, top = np.float32(0), np.float32(0), np.int32(0)
         for s in range(row.size):
-            v = row[s] * scale
-            q = np.floor(abs(v) + add)
-            total += q * (np.float32(2) * abs(v) - q)
-            top = max(top, q)
-            to[s] = np.int32(-q if v < np.float32(0) else q)
-            count += q > np.float32(0)
+            v = abs(row[s] * scale)
+            q = np.floor(v + add)
+            total += q * (np.float32(2) * v - q)
+            count += min(q, np.float32(1))
+            top = max(top, np.int32(q))
+            to[s] = np.int32(np.copysign(q, row[s]))
         saved[k] += total
-        hits[k] += count
+        hits[k] += np.int64(count)
         tops[k] = max(tops[k], np.int64(top))
     return 0
 
@@ -265,14 +267,26 @@ def compile_fit() -> FitKernels:
     n = numba.types
     f4, f8, i8 = n.float32, n.float64, n.int64
     table, floats, counts = n.float32[:, ::1], n.float64[::1], n.int64[::1]
-    strided = n.Array(n.float32, 2, "A")
-    return FitKernels(
-        compile_kernel(
+    rounding = {
+        np.dtype(kind): compile_kernel(
             round_scores,
-            i8(strided, f4, f4, i8, n.int32[:, ::1], floats, counts, counts),
+            i8(
+                table,
+                f4,
+                f4,
+                i8,
+                n.Array(numba.from_dtype(np.dtype(kind)), 2, "C"),
+                floats,
+                counts,
+                counts,
+            ),
             nogil=True,
             fastmath=True,
-        ),
+        )
+        for kind in (np.int16, np.int32)
+    }
+    return FitKernels(
+        rounding,
         compile_kernel(
             count_bits,
             n.Tuple((f8, i8))(table, f4, f4, floats, i8, i8, f8, f8),

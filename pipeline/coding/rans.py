@@ -46,6 +46,8 @@ MOST_SHIFT: Final = 20
 #: Of so many values, one that is alone goes beside the table.
 RARE: Final = 1 << (BITS + 1)
 
+#: Bits of a value beside the table, as zlib leaves them.
+ESCAPE_BITS: Final = 20
 #: Tables are measured on a share of longer rows.
 SAMPLE: Final = 1 << 15
 
@@ -125,12 +127,46 @@ def read_tables(data: Sections) -> Tables:
     return Tables(shift, least, count, frequency)
 
 
-def encode_rows(values: Rows) -> bytes:
+@dataclass(frozen=True)
+class Plan:
+    """How rows are coded.
+
+    Attributes
+    ----------
+    classes : ndarray of uint8 (rows,)
+    tables : Tables
+    counts : ndarray of int64 (classes, window)
+        How often each value occurs among those that were counted; see ``tables_of``.
+    """
+
+    classes: NDArray[np.uint8]
+    tables: Tables
+    counts: NDArray[np.int64]
+
+    def size(self, n: int) -> float:
+        """Estimate the bytes of the coded rows, of so many values each."""
+        tables, values = self.tables, n * len(self.classes)
+        bits = 0.0
+        for k, found in enumerate(self.counts):
+            count = int(tables.count[k])
+            first = self.counts.shape[1] // 2 + int(tables.least[k])
+            inside = found[first : first + count]
+            cost = BITS - np.log2(np.maximum(tables.frequency[k, : count + 1], 1))
+            beside = int(found.sum()) - int(inside.sum())
+            bits += float(inside @ cost[:-1]) + beside * (float(cost[-1]) + ESCAPE_BITS)
+        bits *= values / max(int(self.counts.sum()), 1)
+        bits += float(tables.shift[self.classes].sum()) * n
+        return bits / 8 + len(tables.to_bytes()) + 4 * LANES[values >= MANY]
+
+
+def encode_rows(values: Rows, plan: Plan | None = None) -> bytes:
     """Code rows of integers below 2²³ in magnitude.
 
     Parameters
     ----------
     values : ndarray of int32 or int16 (rows, n)
+    plan : Plan, optional
+        What :func:`plan_rows` made of them.
 
     Returns
     -------
@@ -144,7 +180,8 @@ def encode_rows(values: Rows) -> bytes:
     if not values.size:
         return b""
     kernels = compile_rans(values.dtype)
-    classes, tables = _make_tables(values, kernels)
+    plan = plan or plan_rows(values)
+    classes, tables = plan.classes, plan.tables
     starts = tables.starts()
     symbols = np.empty((rows, n), np.uint8)
     planes = np.empty(int(tables.shift[classes].sum()) * n, np.uint8)
@@ -316,14 +353,17 @@ def classes_of(spread: NDArray[np.float64]) -> tuple[NDArray[np.uint8], Ints]:
     return which.astype(np.uint8), shift
 
 
-def _make_tables(values: Rows, kernels: RansKernels) -> tuple[NDArray[np.uint8], Tables]:
+def plan_rows(values: Rows) -> Plan:
     """Sort rows into classes by their spread, and measure each class's frequencies."""
-    every = max(1, values.shape[1] // SAMPLE)
-    total = np.empty(len(values), np.int64)
+    kernels = compile_rans(values.dtype)
+    rows, n = values.shape
+    every = n // SAMPLE | 1  # odd: runs of all columns of a line in turn
+    total = np.empty(rows, np.int64)
     kernels.spreads(values, every, total)
-    classes, shift = classes_of(every * total / values.shape[1])
+    classes, shift = classes_of(every * total / n)
     counts = kernels.histogram(values, classes, shift, every)
-    return classes, tables_of(counts, shift, kernels, complete=every == 1)
+    tables = tables_of(counts, shift, kernels, complete=every == 1)
+    return Plan(classes, tables, counts)
 
 
 def tables_of(

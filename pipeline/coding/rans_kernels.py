@@ -64,6 +64,14 @@ def count_values(values, classes, shift, every, counts):  # type: ignore[no-unty
     return 0
 
 
+@numba.njit(nogil=True)
+def _cost_of_unit(count, frequency, step):  # type: ignore[no-untyped-def]
+    """Give the bits that one unit of frequency more, or less, costs; infinite if it cannot be."""
+    if (step > 0 and count > 0) or (step < 0 and frequency > 1):
+        return count * np.log2(frequency / (frequency + np.float64(step)))
+    return np.inf
+
+
 def scale_counts(counts, total, out):  # type: ignore[no-untyped-def]
     """Scale counts to frequencies of this sum; none that occurs becomes 0.
 
@@ -78,20 +86,15 @@ def scale_counts(counts, total, out):  # type: ignore[no-untyped-def]
         if counts[i] > 0:
             out[i] = max(np.int64(np.rint(counts[i] * (total / everything))), 1)
         left -= out[i]
+    step = 1 if left > 0 else -1
+    costs = np.empty(counts.size)
+    for i in range(counts.size):
+        costs[i] = _cost_of_unit(counts[i], out[i], step)
     while left != 0:
-        best, cost = -1, np.inf
-        for i in range(counts.size):
-            # bits that one unit more, or less, saves or costs
-            if counts[i] > 0 and left > 0:
-                found = counts[i] * np.log2(out[i] / (out[i] + 1.0))
-            elif out[i] > 1 and left < 0:
-                found = counts[i] * np.log2(out[i] / (out[i] - 1.0))
-            else:
-                continue
-            if found < cost:
-                best, cost = i, found
-        out[best] += 1 if left > 0 else -1
-        left -= 1 if left > 0 else -1
+        best = int(np.argmin(costs))
+        out[best] += step
+        left -= step
+        costs[best] = _cost_of_unit(counts[best], out[best], step)
     return 0
 
 
@@ -136,27 +139,33 @@ def encode_symbols(  # type: ignore[no-untyped-def]
     """
     lanes = states.size
     n = symbols.shape[1]
-    at = words.size
-    inverse = np.empty(frequency.shape[1], np.float64)
+    # Unsigned: numba looks whether other indices count from the end. And no branch takes a word or
+    # not: which it is, nobody can foresee.
+    at = np.uintp(words.size - 1)
+    values = frequency.shape[1]
+    inverse, limit = np.empty(values, np.float64), np.empty(values, np.uint32)
+    rest = np.empty(values, np.uint32)
     for r in range(symbols.shape[0] - 1, -1, -1):
-        size = frequency[classes[r]]
-        start = starts[classes[r]]
-        for i in range(size.size):
+        size, start, row = frequency[classes[r]], starts[classes[r]], symbols[r]
+        for i in range(values):
             # Above 1 / f by less than 2⁻⁵¹ of it: the product with a state below 2³² is never below
             # the quotient, nor above it by 1 / f, so that its whole part is that of the division.
             inverse[i] = (1.0 + 2.0**-52) / max(size[i], 1)
+            limit[i] = (size[i] << np.uint32(20)) - np.uint32(1)  # of 2¹²: all bits
+            rest[i] = np.uint32(4096) - size[i]
         for first in range((n - 1) // lanes * lanes, -1, -lanes):
-            for lane in range(min(lanes, n - first) - 1, -1, -1):
-                s = symbols[r, first + lane]
-                f = np.int64(size[s])
-                x = np.int64(states[lane])
-                words[at - 1] = np.uint16(x & 0xFFFF)
-                full = x >= f << 20
-                at -= full
-                x = x >> 16 if full else x
-                quotient = np.int64(np.float64(x) * inverse[s])
-                states[lane] = np.uint32((quotient << 12) + (x - quotient * f) + np.int64(start[s]))
-    return words.size - at
+            here = row[first : first + lanes]
+            for back in range(here.size):
+                lane = np.uintp(here.size - 1 - back)
+                s, x = np.uintp(here[lane]), states[lane]
+                words[at] = np.uint16(x)
+                full = x > limit[s]
+                at -= np.uintp(full)
+                x >>= np.uint32(full) << np.uint32(4)
+                quotient = np.uint32(np.int64(np.float64(x) * inverse[s]))
+                # 4096 quotients, and what is left of x
+                states[lane] = x + start[s] + quotient * rest[s]
+    return words.size - 1 - np.int64(at)
 
 
 def decode_symbols(classes, slots, states, words, symbols):  # type: ignore[no-untyped-def]
@@ -191,10 +200,11 @@ def decode_symbols(classes, slots, states, words, symbols):  # type: ignore[no-u
                 x = ((slot >> np.uint32(20)) + np.uint32(1)) * (x >> np.uint32(12)) + (
                     (slot >> np.uint32(8)) & np.uint32(0xFFF)
                 )
-                low = x < np.uint32(65536)
-                x = (x << np.uint32(16)) | np.uint32(words[at]) if low else x
-                at += low
-                states[lane] = x
+                low = np.uint32(x < np.uint32(65536))
+                # no branch: nobody can foresee it
+                more = np.uint32(words[np.uintp(at)]) & (np.uint32(0) - low)
+                states[lane] = (x << (low << np.uint32(4))) | more
+                at += int(low)
     return at
 
 

@@ -80,7 +80,9 @@ class Model:
         """
         ored = np.bitwise_or.reduce(self.basis, axis=1, initial=0)
         lowest = np.minimum.accumulate(np.where(ored, ored & -ored, 1 << BASIS_BITS)[::-1])
-        products = np.cumsum((np.abs(self.basis).max(axis=1, initial=0) * self.tops)[::-1])
+        # of each row by itself: the largest elements of basis vectors are in different rows
+        products = np.cumsum((np.abs(self.basis) * self.tops[:, None])[::-1], axis=0)
+        products = products.max(axis=1, initial=0)
         within = products < lowest.astype(np.int64) << SINGLE_BITS
         count = len(within) if within.all() else int(within.argmin())
         zeros = int(lowest[count - 1]).bit_length() - 1 if count else 0

@@ -66,8 +66,8 @@ def test_weak_components_are_those_that_float32_holds() -> None:
         some = model.basis[start:]
         low = np.bitwise_or.reduce(some.reshape(-1))
         unit = int(low & -low)
-        sums = np.abs(some).max(axis=1) // unit @ model.tops[start:]
-        assert bool(sums < 1 << SINGLE_BITS) == fits
+        sums = int((model.tops[start:] @ (np.abs(some) // unit)).max())
+        assert (sums < 1 << SINGLE_BITS) == fits
     assert not (model.basis[first:] & ((1 << zeros) - 1)).any()
 
 
