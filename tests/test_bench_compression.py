@@ -116,6 +116,8 @@ def test_a_mosaic_holds_all_cubes_in_turn_and_no_spectrum_twice_in_a_block(cube:
     assert made.pixels[40, 0, 0] == other.pixels[0, 0, 0]
     # the second turn is the other end of each cube, turned
     np.testing.assert_array_equal(made.pixels[70:110, 3, 0], cube.pixels[::-1, 3, -1])
+    # the second strip begins two cubes on, here in the second turn, and is mirrored
+    np.testing.assert_array_equal(made.pixels[:40, 3, 63], cube.pixels[::-1, kept[3], -1])
     assert cubes.copies(Cube("block", made.pixels[:70, :, :32])) == 0
     assert cubes.copies(Cube("twice", np.tile(other.pixels, (2, 1, 1)))) == 50
 

@@ -7,9 +7,11 @@ of ZeroMQ's CURVE (Curve25519), in ZPL files. Knows the error tree, the config's
 
 from __future__ import annotations
 
+import atexit
 import ipaddress
 import logging
 import os
+import secrets
 import shutil
 import socket
 import sys
@@ -163,11 +165,19 @@ def private_endpoint() -> tuple[str, Callable[[], None]]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             return f"tcp://127.0.0.1:{probe.getsockname()[1]}", lambda: None
-    folder = tempfile.mkdtemp(prefix="swath-")
+    name = f"swath-{secrets.token_hex(8)}"
+    folder = os.path.join(tempfile.gettempdir(), name)
     if len(os.fsencode(folder)) > IPC_PATH_BYTES - len("/link"):
-        os.rmdir(folder)
-        folder = tempfile.mkdtemp(prefix="swath-", dir="/tmp")
-    return f"ipc://{folder}/link", lambda: shutil.rmtree(folder, ignore_errors=True)
+        folder = os.path.join("/tmp", name)
+
+    def remove() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        atexit.unregister(remove)
+
+    # before there is one: a signal may come between this and what the caller does with it
+    atexit.register(remove)
+    os.mkdir(folder, 0o700)
+    return f"ipc://{folder}/link", remove
 
 
 class _Allowed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -148,3 +149,17 @@ def test_a_private_endpoint_is_in_a_folder_that_is_ours_alone(monkeypatch, tmp_p
     endpoint, cleanup = private_endpoint()
     check_endpoint(endpoint, None, False)
     cleanup()
+
+
+def test_a_private_endpoint_is_removed_though_nobody_had_the_time_to_see_to_it(tmp_path):
+    code = "from pipeline.stream.security import private_endpoint as p; print(p()[0])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout.startswith("ipc://")
+    assert not Path(done.stdout.strip().removeprefix("ipc://")).parent.exists()

@@ -204,11 +204,14 @@ def mosaic(cubes: Sequence[Cube], strips: int, lines: int = MOSAIC_LINES) -> Cub
     bands of each cube that are not dead, as many as the cube with the fewest has. Every second
     turn takes the last samples of each cube, turned by 180°, and every further strip begins with
     the cube two further on: with the five real cubes no block of 128 lines holds the same spectrum
-    twice, unless a cube does.
+    twice, unless a cube does. Every second strip is mirrored: what was in the one before it comes
+    back in it further down, and as the same runs of values, which no scan holds, a codec with a
+    window of many lines would code it once.
     """
     bands = min(int(cube.live.sum()) for cube in cubes)
     samples = min(cube.pixels.shape[2] for cube in cubes)
     made = [_strip(cubes, bands, samples, lines, first=2 * k) for k in range(strips)]
+    made = [strip[:, :, ::-1] if k % 2 else strip for k, strip in enumerate(made)]
     count = min(map(len, made))
     whole = np.concatenate([strip[:count] for strip in made], axis=2)
     dtype = np.int16 if int(whole.min()) < 0 else np.uint16
