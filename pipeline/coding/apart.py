@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.coding.compiled import compile_pixels
 from pipeline.coding.interface import BlockShape, Masks, Pixels
+from pipeline.coding.room import room
 from pipeline.coding.sections import Sections, bad, deflated
 
 #: Copies are worth their list from one spectrum in so many on.
@@ -216,8 +217,12 @@ class Apart:
 def _gathered(pixels: Pixels, good: NDArray[np.bool_], own: NDArray[np.intp] | None) -> Pixels:
     """Give the matrix of a block: its good bands by its own spectra."""
     if own is None:
-        return _rows(pixels if good.all() else pixels[:, good])
-    rows = np.empty((int(good.sum()), len(own)), pixels.dtype)
+        some = pixels if good.all() else pixels[:, good]
+        lines, bands, samples = some.shape
+        rows = room("matrix", (bands, lines * samples), pixels.dtype)
+        np.copyto(rows.reshape(bands, lines, samples), some.transpose(1, 0, 2))
+        return rows
+    rows = room("matrix", (int(good.sum()), len(own)), pixels.dtype)
     bands = np.flatnonzero(good).astype(np.int64)
     compile_pixels(pixels.dtype).gather(pixels, own.astype(np.int64), bands, rows)
     return rows

@@ -17,6 +17,7 @@ from pipeline.coding.apart import Matrix
 from pipeline.coding.compiled import compile_centre, compile_fit
 from pipeline.coding.rans import Rows
 from pipeline.coding.rebuild import BASIS_BITS, STEP_BITS, Model
+from pipeline.coding.room import room
 
 #: A score goes to the next whole step from this fraction of it on: a bit costs what 0.12 step² of
 #: error cost, and small scores are more often below their interval's middle than above.
@@ -190,7 +191,7 @@ class Fit:
             for number, tile in enumerate(before):
                 yield number * TILE, tile[:count]
             return
-        memory = np.empty(count * self.columns, np.float32)
+        memory = room("projected", (count * self.columns,), np.float32)
         self._projected = []
         for number, (first, tile) in enumerate(self._tiles(TILE)):
             wide = tile.shape[1]
@@ -206,7 +207,7 @@ class Fit:
         _, count = self._estimated(whole)
         largest = float(np.sqrt(self._power[:1].max(initial=0))) * NARROW / step
         narrow = np.iinfo(np.int16).max
-        scores: Rows = np.empty((count, self.columns), np.int16)
+        scores: Rows = room("scores", (count, self.columns), np.int16)
         wide = largest > narrow
         if not wide:
             saved, hits, tops = self._round(step, scores)

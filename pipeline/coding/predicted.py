@@ -21,6 +21,7 @@ from pipeline.coding.compiled import compile_rows, row_kernels
 from pipeline.coding.interface import BlockShape, BlockStats, Encoded, Masks, Pixels, check_pixels
 from pipeline.coding.measure import measured
 from pipeline.coding.rans import decode_rows, encode_rows
+from pipeline.coding.room import room
 from pipeline.coding.sections import Sections, bad, deflated
 
 #: Previous bands at most.
@@ -152,8 +153,8 @@ class _Predictor:
             self._means,
             np.zeros(size, np.uint8),
             np.zeros((previous, size), np.int32),
-            np.empty(self._rows.shape, np.int32),
-            np.empty(self._rows.shape, np.int32),
+            room("predicted", self._rows.shape, np.int32),
+            room("residuals", self._rows.shape, np.int32),
             len(self._chosen),
         )
         self._learn(out)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.coding.compiled import compile_rans, rans_kernels
+from pipeline.coding.room import room
 from pipeline.coding.sections import Sections, bad, deflated, section
 
 if TYPE_CHECKING:
@@ -183,8 +184,8 @@ def encode_rows(values: Rows, plan: Plan | None = None) -> bytes:
     plan = plan or plan_rows(values)
     classes, tables = plan.classes, plan.tables
     starts = tables.starts()
-    symbols = np.empty((rows, n), np.uint8)
-    planes = np.empty(int(tables.shift[classes].sum()) * n, np.uint8)
+    symbols = room("symbols", (rows, n), np.uint8)
+    planes = room("planes", (int(tables.shift[classes].sum()) * n,), np.uint8)
     escaped = np.empty(values.size // 64 + 1, np.int32)
     kinds = tables.shift, tables.least, tables.count
     found = kernels.symbols(values, classes, *kinds, symbols, planes, escaped)
@@ -192,7 +193,7 @@ def encode_rows(values: Rows, plan: Plan | None = None) -> bytes:
         escaped = np.empty(found, np.int32)
         kernels.symbols(values, classes, *kinds, symbols, planes, escaped)
     states = np.full(LANES[values.size >= MANY], LOW, np.uint32)
-    words = np.empty(values.size + 1, np.uint16)
+    words = room("words", (values.size + 1,), np.uint16)
     count = kernels.encode(symbols, classes, tables.frequency, starts, states, words)
     return b"".join(
         (

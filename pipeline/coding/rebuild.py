@@ -18,6 +18,7 @@ from pipeline.coding.apart import Apart, Matrix
 from pipeline.coding.compiled import compile_rebuild
 from pipeline.coding.interface import BlockShape, Pixels
 from pipeline.coding.rans import Rows
+from pipeline.coding.room import room
 
 #: Bits after the point of a basis vector's elements.
 BASIS_BITS: Final = 15
@@ -188,7 +189,7 @@ def checked(model: Model, matrix: Matrix, bound: int | None) -> Checked:
     """Decode a model as a decoder does, quantise the residual, and measure what is left."""
     if bound is None:
         return _checked(model, matrix, -1, _NONE)[0]
-    made, top = _checked(model, matrix, bound, np.empty(matrix.rows.shape, np.int16))
+    made, top = _checked(model, matrix, bound, room("residual", matrix.rows.shape, np.int16))
     if top > np.iinfo(np.int16).max:  # of 16 bits, about means far off
         made, _ = _checked(model, matrix, bound, np.empty(matrix.rows.shape, np.int32))
     return made
