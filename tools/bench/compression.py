@@ -48,7 +48,7 @@ TRANSFORMED = ("packed", "deflate")
 #: Lines of the simulated scene: two blocks.
 SCENE_LINES = 256
 #: Blocks that a rate is measured over.
-LEAST_BLOCKS = 8
+LEAST_BLOCKS = 16
 
 
 def rows(settings: Settings, part: str = PARTS[0]) -> Iterator[Row]:
