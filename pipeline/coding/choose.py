@@ -22,8 +22,11 @@ NAMES: Final = ("packed", "deflate", "predicted", "smallest", "jpegxl", "jpeg200
 #: File types of coded payloads.
 FILE_TYPES: Final = ("PCA", "PREDICTED", "SMALLEST", "JPEGXL", "JPEG2000", "PACKINTS")
 #: Versions of this format's own blocks.
-VERSIONS: Final = {"PCA": ("pca version", 2), "PREDICTED": ("predicted version", 1)}
-VERSIONS["SMALLEST"] = ("smallest version", 1)
+VERSIONS: Final = {
+    "PCA": ("pca version", (2,)),
+    "PREDICTED": ("predicted version", (1,)),
+    "SMALLEST": ("smallest version", (1, 2)),
+}
 
 
 def coding_of(
@@ -60,9 +63,11 @@ def coding_of(
             f" {shape.samples} samples, allowed are 1 to {MOST_PIXELS} pixels"
         )
     if kind in VERSIONS:
-        field, version = VERSIONS[kind]
-        if _number(fields, field) != version:
-            raise ContainerError(f"{field}: found {fields[field]}, allowed is {version}")
+        field, versions = VERSIONS[kind]
+        if _number(fields, field) not in versions:
+            allowed = " and ".join(map(str, versions))
+            verb = "is" if len(versions) == 1 else "are"
+            raise ContainerError(f"{field}: found {fields[field]}, allowed {verb} {allowed}")
     if kind == "PCA":
         name = str(fields.get("pca coding", "")).strip().lower()
         if name not in ("packed", "deflate"):

@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -227,7 +227,11 @@ class CudaCoding:
             When the GPU fails, or finds damage where the CPU finds none.
         """
         try:
-            block = self._read(memoryview(data).cast("B"), lines)
+            view = memoryview(data).cast("B")
+            if isinstance(self.coding, SmallestCoding) and (found := self.coding.split(view)):
+                sides = [replace(self, coding=part).decode(side, lines) for part, side in found]
+                return np.concatenate(sides, axis=2)
+            block = self._read(view, lines)
             if block.steps() > MOST_STEPS:
                 return self.coding.decode(data, lines)
             return self.coder.decode(block, self.shape, lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from typing import Any
 
@@ -14,13 +15,14 @@ pytest.importorskip("hypothesis")
 from cuda_blocks_made import aside, coded_rows, pca_block, predicted_block, wild_block
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_cubes import cubes, made_cube, masks_of
+from made_cubes import cubes, made_cube, masks_of, off_by
 
 from pipeline.coding import cuda, cuda_decode
 from pipeline.coding.choose import make_coding
 from pipeline.coding.cuda import Coder, CudaCoding
 from pipeline.coding.interface import BlockShape, Coding, Masks, Noise
 from pipeline.coding.predicted import PredictedCoding
+from pipeline.coding.smallest import PARTS, SmallestCoding
 from pipeline.errors import ContainerError, DeviceError
 
 pytest.importorskip("numba")
@@ -233,3 +235,23 @@ def test_damage_that_only_the_gpu_finds_is_an_error_of_the_gpu(
     monkeypatch.setattr(cuda_decode.Stream, "fields", fewer)
     with pytest.raises(DeviceError, match="found what the CPU decodes without it: coded block"):
         on_cuda(coding, coder).decode(BLOCKS["packed"], LINES)
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_a_block_of_two_parts_and_its_damages(coder: Coder, data: st.DataObject) -> None:
+    sides = [made_cube("scene", np.dtype(np.uint16), (40, 7, 30), seed) for seed in (3, 4)]
+    cube = np.concatenate(sides, axis=2)
+    coding = SmallestCoding(BlockShape(7, 60, np.dtype(np.uint16)), 40, 1)
+    left, right = (
+        part.encode(np.ascontiguousarray(side)).data
+        for part, side in zip(coding.parts(30), sides, strict=True)
+    )
+    block = struct.pack("<BHI", PARTS, 30, len(left)) + left + right
+    decoded = agree(coding, coder, block, 40)
+    assert decoded is not None
+    assert off_by(cube, decoded).max() <= 1
+    at = data.draw(st.integers(0, len(block) - 1))
+    flipped = block[:at] + bytes([block[at] ^ 1 << data.draw(st.integers(0, 7))]) + block[at + 1 :]
+    agree(coding, coder, flipped, 40)
+    agree(coding, coder, block[:at], 40)

@@ -26,7 +26,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "compression.md"
 def page_decoder() -> Any:
     """Run the code on the page, and give its ``decode``."""
     code = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)[0]
-    assert len(code.splitlines()) < 60
+    assert sum(map(bool, code.splitlines())) < 60  # but for empty ones
     scope: dict[str, Any] = {}
     exec(code, scope)
     return scope["decode"]
