@@ -12,6 +12,7 @@ from made_cubes import KINDS, cubes, kept_exactly, made_cube, masks_of, off_by
 from numpy.typing import NDArray
 
 from pipeline.coding.choose import coding_of, make_coding
+from pipeline.coding.compiled import compile_pixels
 from pipeline.coding.interface import DTYPES, BlockShape, Coding, Noise
 
 pytest.importorskip("numba")
@@ -142,6 +143,15 @@ def test_spectra_that_occur_twice_are_coded_once() -> None:
     one = make_coding("predicted", shape_of(cube), max_error=0).encode(cube)
     two = make_coding("predicted", shape_of(twice), max_error=0).encode(twice)
     assert len(two.data) < 1.02 * len(one.data)
+
+
+def test_spectra_of_one_hash_are_copies_only_if_they_are_equal() -> None:
+    kernels = compile_pixels(np.dtype(np.uint16))
+    pixels = np.zeros((2, 3, 4), np.uint16)
+    pixels[1, 2, 1] = 1
+    first, equal = np.zeros(8, np.int64), np.empty(8, np.bool_)
+    kernels.same_spectra(pixels, first, equal)
+    assert equal.tolist() == [False, True, True, True, True, False, True, True]
 
 
 def test_the_smaller_of_both_is_taken() -> None:

@@ -35,6 +35,8 @@ def test_a_score_beyond_16_bits_that_nobody_expects_is_kept_whole(
     coded = coding.encode(pixels)
     fit = Fit(take_apart(pixels, Masks()))
     assert fit.model(16).scores.dtype == np.int32
+    unexpected = fit.model(8 << 4)  # 16 spreads of the strongest component would fit
+    assert np.abs(unexpected.scores).max() == unexpected.tops.max() > 1 << 15
     assert fit.model(1 << 12).scores.dtype == np.int16
     back = coding.decode(coded.data, 16).astype(int)
     assert np.abs(back - pixels).max() <= 1

@@ -70,6 +70,15 @@ def test_one_scene_stays_whole(rng: np.random.Generator) -> None:
     assert smallest(0).encode(pixels.astype(np.uint16)).data[0] in (1, 2)
 
 
+def test_a_cut_that_turns_out_larger_is_not_made(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.rint(lane(rng, SAMPLES) + rng.normal(0, 3, (LINES, BANDS, SAMPLES)))
+    whole = smallest(0).encode(pixels.astype(np.uint16)).data
+    monkeypatch.setattr("pipeline.coding.smallest.worthy_cut", lambda pixels, bound: 24)
+    assert smallest(0).encode(pixels.astype(np.uint16)).data == whole
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 2), (4, 50, 3), (3, 1, 40), (200, 2, 1)])
 @pytest.mark.parametrize("kind", ["noise", "outliers"])
 def test_blocks_too_small_to_say_are_not_cut(kind: str, shape: tuple[int, int, int]) -> None:
