@@ -8,6 +8,7 @@ rest is stored here, exactly. Knows blocks and sections.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -38,9 +39,10 @@ class Matrix:
 
     Attributes
     ----------
-    rows : ndarray (rows, columns) of the pixels' type
-        The bands that are fitted, of the spectra that are no copies, in the order of lines and
-        samples. What is masked holds its band's mean.
+    cube : ndarray (lines, rows, samples) of the pixels' type, C-contiguous
+        The bands that are fitted (rows), of the spectra that are no copies (columns, line by line).
+        Where all are, the block itself; where some are copies, one line of the others. What is
+        masked holds its band's mean.
     masked : ndarray of bool (rows, columns) or None
         Values that are stored apart.
     apart : bytes
@@ -51,11 +53,22 @@ class Matrix:
         Sum of the squares of a spectrum's values in the bands that are apart, counts².
     """
 
-    rows: NDArray[Any]
+    cube: NDArray[Any]
     masked: Flags | None
     apart: bytes
     weights: NDArray[np.float64]
     base: NDArray[np.float64]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        lines, rows, samples = self.cube.shape
+        return rows, lines * samples
+
+    @cached_property
+    def rows(self) -> NDArray[Any]:
+        """The matrix itself, (rows, columns), C-contiguous."""
+        return self.cube[0] if len(self.cube) == 1 else _rows(self.cube)
 
     def learnable(self) -> NDArray[np.intp]:
         """Give the columns to learn from: none of their values is masked.
@@ -63,7 +76,7 @@ class Matrix:
         But for those of bands that are masked for the most part (dead ones, of nodata alone). Where
         hardly a spectrum is left, all.
         """
-        every = np.arange(self.rows.shape[1])
+        every = np.arange(self.shape[1])
         if self.masked is None:
             return every
         alive = self.masked.mean(axis=1) < MOSTLY if len(every) else np.zeros(0, np.bool_)
@@ -94,27 +107,30 @@ def take_apart(pixels: Pixels, masks: Masks) -> Matrix:
     good[: len(masks.bad_bands)] = ~np.array(masks.bad_bands, np.bool_)[:bands]
     back, weights = _copies(pixels)
     own = np.flatnonzero(back == 0) if len(weights) < len(back) else None
-    rows = _gathered(pixels, good, own)
+    cube = _gathered(pixels, good, own)
     aside = _rows(pixels[:, ~good])
-    masked = _masked(rows, masks)
-    places = np.zeros(0, np.intp) if masked is None else np.flatnonzero(masked)
-    little = rows.dtype.newbyteorder("<")
+    masked = _masked(cube, masks)
+    places, values = np.zeros(0, np.intp), np.zeros(0, cube.dtype)
+    if masked is not None:
+        rows, masked = _rows(cube), _rows(masked)
+        places = np.flatnonzero(masked)
+        values = rows.reshape(-1)[places]
+        free = np.maximum((~masked).sum(axis=1), 1)
+        means = np.rint(np.where(masked, 0, rows.astype(np.int64)).sum(axis=1) / free)
+        cube = np.where(masked, means[:, None].astype(rows.dtype), rows)[None]
+    little = cube.dtype.newbyteorder("<")
     apart = b"".join(
         (
             deflated(~good),
             deflated(np.diff(aside, axis=1, prepend=0).astype(little)),
             deflated(back.astype("<u4")),
             deflated(np.diff(places, prepend=0).astype("<u4")),
-            deflated(rows.reshape(-1)[places].astype(little)),
+            deflated(values.astype(little)),
         )
     )
     chosen = aside if own is None else aside[:, own]
     base = np.einsum("ij,ij->j", chosen, chosen, dtype=np.float64)
-    if masked is not None:
-        free = np.maximum((~masked).sum(axis=1), 1)
-        means = np.rint(np.where(masked, 0, rows.astype(np.int64)).sum(axis=1) / free)
-        rows = np.where(masked, means[:, None].astype(rows.dtype), rows)
-    return Matrix(rows, masked, apart, weights, base)
+    return Matrix(cube, masked, apart, weights, base)
 
 
 def _masked(rows: NDArray[Any], masks: Masks) -> Flags | None:
@@ -215,17 +231,13 @@ class Apart:
 
 
 def _gathered(pixels: Pixels, good: NDArray[np.bool_], own: NDArray[np.intp] | None) -> Pixels:
-    """Give the matrix of a block: its good bands by its own spectra."""
+    """Give the good bands of a block's own spectra: (lines, bands, samples), or as one line."""
     if own is None:
-        some = pixels if good.all() else pixels[:, good]
-        lines, bands, samples = some.shape
-        rows = room("matrix", (bands, lines * samples), pixels.dtype)
-        np.copyto(rows.reshape(bands, lines, samples), some.transpose(1, 0, 2))
-        return rows
+        return pixels if good.all() else np.ascontiguousarray(pixels[:, good])
     rows = room("matrix", (int(good.sum()), len(own)), pixels.dtype)
     bands = np.flatnonzero(good).astype(np.int64)
     compile_pixels(pixels.dtype).gather(pixels, own.astype(np.int64), bands, rows)
-    return rows
+    return rows[None]
 
 
 def _rows(pixels: Pixels) -> NDArray[Any]:
@@ -247,16 +259,20 @@ def _copies(pixels: Pixels) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     hashes = np.empty(lines * samples, np.uint64)
     back = np.zeros(len(hashes), np.int64)
     least = max(len(hashes) // WORTH, 1)
-    # of a few bands first: spectra that differ in them are no copies, and most scenes have none
     kernels = compile_pixels(pixels.dtype)
     first = np.empty(len(hashes), np.int64)
+    equal = np.empty(len(hashes), np.bool_)
+    # of a few bands first: spectra that differ in them are no copies, and those that do not are
+    # copies in most scenes; where some are not, of all bands
     for every in (max(bands // LOOKED_AT, 1), 1):
         kernels.hash_spectra(pixels, every, hashes)
         table = np.full(2 << (len(hashes) - 1).bit_length(), -1, np.int64)
-        if kernels.first_equal(hashes, table, first) < least:
+        alike = kernels.first_equal(hashes, table, first)
+        if alike < least:
             return back, np.ones(len(hashes))
-    equal = np.empty(len(hashes), np.bool_)
-    kernels.same_spectra(pixels, first, equal)
+        kernels.same_spectra(pixels, first, equal)
+        if alike - np.count_nonzero(equal) < least:
+            break
     here = np.flatnonzero(equal)
     back[here] = here - first[here]
     counts = np.bincount(np.arange(len(hashes)) - back, minlength=len(hashes))

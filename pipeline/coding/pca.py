@@ -51,14 +51,16 @@ STEP_HEAD: Final = "<BI"
 TRIALS: Final = 3
 MOST_TRIALS: Final = 30
 #: A block this close to the bytes it may have is not tried again; trials aim between.
-CLOSE: Final = 0.95
+CLOSE: Final = 0.96
 AIMED: Final = 0.985
 #: So many scores are not coded before it is known what that will take.
 PLANNED: Final = 1 << 20
 #: Coded rows are taken to be so much larger than their plan says.
 SURE: Final = 1.002
 #: Bytes of real scenes, for each that the fit estimates; by coding.
-OFF: Final = {"packed": 1.025, "deflate": 1.1}
+OFF: Final = {"packed": 1.0, "deflate": 1.1}
+#: And as many more as this is to the columns: what is stored of each class and lane.
+OFF_COLUMNS: Final = 230
 #: Step of the scores of a bounded block, in intervals 2 d + 1.
 FACTOR: Final = 1.5
 #: libdeflate's; of residuals 6 takes 1 % less and twice the time.
@@ -227,16 +229,17 @@ class PcaCoding:
         """Find the smallest step whose bytes, counted, are within the budget."""
         aimed = max(AIMED * budget, 1.0)
         best: tuple[Model, bytes | Plan] | None = None
-        tried = fit.step_for(aimed, OFF[self.name])
+        tried = fit.step_for(aimed, OFF[self.name] + OFF_COLUMNS / max(fit.columns, 1))
         for trial in range(MOST_TRIALS):
             model = fit.model(tried)
             made, size = self._planned(model)
-            if not isinstance(made, bytes) and CLOSE * budget < size <= budget:
+            close = CLOSE * budget < size <= budget
+            if close and not isinstance(made, bytes):
                 made = self._model_bytes(model, made)
                 size = len(made)
             if size <= budget and (best is None or model.step < best[0].step):
                 best = model, made
-            if not len(model.basis) or CLOSE * budget < size <= budget:
+            if not len(model.basis) or (close and size <= budget):
                 break
             if best is not None and trial >= TRIALS:
                 break

@@ -29,7 +29,7 @@ WORTH: Final = 0.2
 SPARE_BITS: Final = 6
 #: Bits of such an element, for each that it is stored with, that its entropy coder takes.
 CODED_BITS: Final = 0.7
-#: Cost of a step is estimated from so many spectra.
+#: Cost of a step is estimated from so many spectra, and scores are about their mean.
 SAMPLE: Final = 4800
 #: Widest step that is tried, in 1/16 count.
 LARGEST: Final = 1 << 22
@@ -38,18 +38,16 @@ HALVINGS: Final = 12
 #: After them so many steps are estimated at most, until one is as near as this.
 STEPS: Final = 8
 NEAR: Final = 0.006
-#: Spectra whose mean is what scores are about; it needs not be the mean of all.
-MEAN_OF: Final = 4096
 #: Spread of the weakest component that is looked at, in steps.
 WEAKEST: Final = 0.4
-#: And so many more components than are worth their bytes by the estimate: one in so many, and two.
-MORE: Final = 16
+#: And so many more components than are worth their bytes by the estimate.
+MORE: Final = 2
 #: Scores are expected to be within so many times the spread of the strongest component.
 NARROW: Final = 16
 #: Columns that are projected together: about their means they stay in the cache.
-TILE: Final = 512
+TILE: Final = 1024
 #: Spectra for each band that a basis is learned from; twice as many gain 0.1 dB.
-ENOUGH: Final = 256
+ENOUGH: Final = 128
 GOLDEN: Final = (5**0.5 - 1) / 2
 #: And whose products are summed up together: fewer sums in float64.
 LEARNED: Final = 1024
@@ -71,24 +69,19 @@ class Fit:
     """
 
     def __init__(self, matrix: Matrix) -> None:
-        self._rows = rows = matrix.rows
-        self._size, self.columns = rows.shape
-        self._centre = compile_centre(rows.dtype)
+        self._cube = matrix.cube
+        self._size, self.columns = matrix.shape
+        self._centre = compile_centre(matrix.cube.dtype)
         self._means = np.zeros(self._size, np.int32)
-        if self.columns:
-            # Of masked values the matrix holds their band's mean.
-            some = rows[:, :: self.columns // MEAN_OF | 1]
-            self._means[:] = np.rint(some.mean(axis=1))
+        self._some = self._sample()
         self.level = float(self._means.mean()) if self._size else 0.0
         scatter, self.learned = self._scatter(matrix.learnable())
         values, vectors = np.linalg.eigh(scatter) if self._size else (np.zeros(0), scatter)
         self._power = np.maximum(values[::-1], 0.0) / max(self.learned, 1)
         self._vectors = np.ascontiguousarray(vectors[:, ::-1].T)
         self._single = self._vectors.astype(np.float32)
-        self._projected: list[_Singles] = []
-        self._some: _Singles | None = None
         self._estimates: dict[int, tuple[float, int]] = {}
-        self._sampled: _Singles = np.empty((0, 0), np.float32)
+        self._sampled: _Singles = np.empty((0, self._some.shape[1]), np.float32)
 
     def model(self, step: int) -> Model:
         """Quantise with a step, in 1/16 count; a larger one where products would not be exact."""
@@ -127,12 +120,12 @@ class Fit:
         step = whole / (1 << STEP_BITS)
         # What is weaker has a score of a step here and there, too few to be worth a basis vector.
         count = int(np.count_nonzero(self._power > (WEAKEST * step) ** 2))
-        exact, stored = self._sample(count), stored_bits(self._power[:count], step)
+        exact, stored = self._projected(count), stored_bits(self._power[:count], step)
         scale, add = np.float32(1 / step), np.float32(1 - ROUND_UP)
         bits, last = compile_fit().count_bits(
             exact, scale, add, stored, self._size, self.columns, WORTH, CODED_BITS
         )
-        found = float(bits) / 8 + 4 * self._size, min(int(last) + int(last) // MORE + 2, count)
+        found = float(bits) / 8 + 4 * self._size, min(int(last) + MORE, count)
         self._estimates[whole] = found
         return found
 
@@ -166,17 +159,23 @@ class Fit:
                 continue
             if (wide := self.columns - first) < most:
                 tile = np.empty((self._size, wide), np.float32)
-            self._centre(self._rows, first, 1, self._means, tile)
+            self._centre(self._cube, first, 1, self._means, tile)
             yield first, tile
 
-    def _sample(self, count: int) -> _Singles:
-        """Project some spectra on so many components."""
-        if self._some is None:
-            # odd: sensors and scenes have patterns of two, four, … samples
-            every = self.columns // SAMPLE | 1
-            self._some = np.empty((self._size, -(-self.columns // every)), np.float32)
-            self._centre(self._rows, 0, every, self._means, self._some)
-            self._sampled = np.empty((0, self._some.shape[1]), np.float32)
+    def _sample(self) -> _Singles:
+        """Give some spectra about their mean, which becomes that of all."""
+        # odd: sensors and scenes have patterns of two, four, … samples
+        every = self.columns // SAMPLE | 1
+        some = np.empty((self._size, -(-self.columns // every)), np.float32)
+        if self.columns:
+            self._centre(self._cube, 0, every, self._means, some)
+            # Of masked values the matrix holds their band's mean.
+            self._means[:] = np.rint(some.mean(axis=1))
+            some -= self._means[:, None].astype(np.float32)
+        return some
+
+    def _projected(self, count: int) -> _Singles:
+        """Project these spectra on so many components."""
         have = len(self._sampled)
         if count > have:
             more = self._single[have:count] @ self._some
@@ -184,23 +183,16 @@ class Fit:
         return self._sampled[:count]
 
     def _scores(self, count: int) -> Iterator[tuple[int, _Singles]]:
-        """Project all spectra on so many components, some columns after others; keeps them."""
-        before = self._projected
-        have = len(before[0]) if before else 0
-        if count <= have:
-            for number, tile in enumerate(before):
-                yield number * TILE, tile[:count]
-            return
-        memory = room("projected", (count * self.columns,), np.float32)
-        self._projected = []
-        for number, (first, tile) in enumerate(self._tiles(TILE)):
-            wide = tile.shape[1]
-            made = memory[count * first : count * (first + wide)].reshape(count, wide)
-            if have:
-                made[:have] = before[number]
-            np.matmul(self._single[have:count], tile, out=made[have:])
-            self._projected.append(made)
-            yield first, made
+        """Project all spectra on so many components, some columns after others.
+
+        The array is used again. Nothing is kept: to write and read it takes a tenth as long as to
+        project, and few blocks are rounded with a second step.
+        """
+        made = np.empty((count, 0), np.float32)
+        for first, tile in self._tiles(TILE):
+            if tile.shape[1] != made.shape[1]:
+                made = np.empty((count, tile.shape[1]), np.float32)
+            yield first, np.matmul(self._single[:count], tile, out=made)
 
     def _quantised(self, whole: int) -> Model:
         step = whole / (1 << STEP_BITS)

@@ -38,18 +38,26 @@ class RebuildKernels(NamedTuple):
     check: Callable[..., tuple[int, int]]
 
 
-def centre(rows, first, every, about, out):  # type: ignore[no-untyped-def]
-    """Give each ``every``-th column of rows from a first on, about a shift each, float32."""
-    size = out.shape[1]
-    for r in range(out.shape[0]):
-        shift, to = np.float32(about[r]), out[r]
-        row = rows[r, first : first + (size - 1) * every + 1]
-        if every == 1:
-            for s in range(size):
-                to[s] = np.float32(row[s]) - shift
-        else:
-            for s in range(size):
-                to[s] = np.float32(row[s * every]) - shift
+def centre(cube, first, every, about, out):  # type: ignore[no-untyped-def]
+    """Give each ``every``-th column of a matrix from a first on, about a shift each, float32.
+
+    Of a matrix as ``Matrix.cube``: column c is sample c mod samples of line c / samples.
+    """
+    samples, size = cube.shape[2], out.shape[1]
+    at = 0
+    while at < size:
+        line, sample = (first + at * every) // samples, (first + at * every) % samples
+        wide = min((samples - sample + every - 1) // every, size - at)
+        for r in range(out.shape[0]):
+            shift, to = np.float32(about[r]), out[r, at : at + wide]
+            row = cube[line, r, sample:]
+            if every == 1:
+                for s in range(wide):
+                    to[s] = np.float32(row[s]) - shift
+            else:
+                for s in range(wide):
+                    to[s] = np.float32(row[s * every]) - shift
+        at += wide
     return 0
 
 
@@ -131,36 +139,49 @@ def _settle(exact, shift, low, high):  # type: ignore[no-untyped-def]
     return np.int32(min(max(np.floor(exact + shift), low), high))
 
 
+@helper
+def _decode(exact, few, weak, shift, low, high, out):  # type: ignore[no-untyped-def]
+    """Round ``exact + few · weak + shift`` down and clip; an empty ``exact``: zeros."""
+    if exact.size:
+        for s in range(out.size):
+            out[s] = _settle(exact[s] + np.float64(few[s]) * weak, shift, low, high)
+    else:
+        for s in range(out.size):
+            out[s] = _settle(np.float64(few[s]) * weak, shift, low, high)
+
+
 def rebuild(  # type: ignore[no-untyped-def]
     exact, rest, weak, about, least, most, first, residual, step, where, out
 ):
     """Round ``exact + rest · weak + about + 1/2`` down, clip, and put it into a cube's pixels.
 
-    From a first pixel on.
+    From a first pixel on; no rows of ``exact``: zeros.
     ``out`` is (lines, bands, samples), ``where`` the band of each row. Where there is a residual
     (no rows: none) its columns, times ``step`` modulo 2³², are added, and the sum clipped.
     """
     low, high = np.float64(least), np.float64(most)
     below, above, wide = np.int32(least), np.int32(most), np.int32(step)
-    samples = out.shape[2]
-    for r in range(exact.shape[0]):
-        shift = np.float64(about[r]) + 0.5
-        at, end = 0, exact.shape[1]
-        while at < end:
-            line, sample = (first + at) // samples, (first + at) % samples
-            size = min(samples - sample, end - at)
-            few = rest[r, at : at + size]
-            row, to = exact[r, at : at + size], out[line, where[r], sample : sample + size]
+    samples, end = out.shape[2], rest.shape[1]
+    buffer, nothing = np.empty(min(samples, end), np.int32), np.empty(0)
+    at = 0
+    while at < end:
+        line, sample = (first + at) // samples, (first + at) % samples
+        size = min(samples - sample, end - at)
+        back = buffer[:size]
+        for r in range(rest.shape[0]):
+            shift = np.float64(about[r]) + 0.5
+            row = exact[r, at : at + size] if exact.size else nothing
+            _decode(row, rest[r, at : at + size], weak, shift, low, high, back)
+            to = out[line, where[r], sample : sample + size]
             if residual.shape[0]:
                 more = residual[r, first + at : first + at + size]
                 for s in range(size):
-                    v = _settle(row[s] + np.float64(few[s]) * weak, shift, low, high)
-                    v = np.int32(v + np.int32(np.int32(more[s]) * wide))
+                    v = np.int32(back[s] + np.int32(np.int32(more[s]) * wide))
                     to[s] = min(max(v, below), above)
             else:
                 for s in range(size):
-                    to[s] = _settle(row[s] + np.float64(few[s]) * weak, shift, low, high)
-            at += size
+                    to[s] = back[s]
+        at += size
     return 0
 
 
@@ -168,7 +189,7 @@ def rebuild(  # type: ignore[no-untyped-def]
 def _add_errors(row, back, aa, ae, ee):  # type: ignore[no-untyped-def]
     """Add a row to the products of spectra a and errors e, and give the largest error."""
     top = np.int32(0)
-    for s in range(row.size):
+    for s in range(back.size):
         a = np.int32(row[s])
         e = np.int32(back[s] - a)
         top = max(top, abs(e))
@@ -179,6 +200,44 @@ def _add_errors(row, back, aa, ae, ee):  # type: ignore[no-untyped-def]
     return top
 
 
+@helper
+def _quantise(row, bound, back, coded):  # type: ignore[no-untyped-def]
+    """Quantise what decoded values are off; gives the largest magnitude."""
+    d, step = np.int32(bound), np.float64(2 * bound + 1)
+    top = np.int32(0)
+    for s in range(back.size):
+        e = np.int32(np.int32(row[s]) - back[s])
+        q = np.int32(np.float64(np.int32(abs(e) + d)) / step)
+        q = -q if e < 0 else q
+        top = max(top, abs(q))
+        coded[s] = q
+    return top
+
+
+@helper
+def _measure(aa, ae, ee, weights, totals):  # type: ignore[no-untyped-def]
+    """Add squared errors, angles and how many spectra have one to the totals."""
+    squared, angle, spectra = 0.0, 0.0, 0.0
+    for s in range(aa.size):
+        weight = weights[s]
+        a_a, a_e, e_e = aa[s], ae[s], ee[s]
+        squared += weight * e_e
+        back_back = a_a + 2.0 * a_e + e_e
+        if a_a > 0.0 and back_back > 0.0:
+            spectra += weight
+            across = a_a * e_e - a_e * a_e
+            if across > 0.0:
+                angle += weight * np.arctan2(np.sqrt(across), a_a + a_e)
+            elif a_a + a_e < 0.0:
+                angle += weight * np.pi
+        elif a_a > 0.0 or back_back > 0.0:
+            spectra += weight
+            angle += weight * np.pi / 2
+    totals[0] += squared
+    totals[1] += angle
+    totals[2] += spectra
+
+
 def check(  # type: ignore[no-untyped-def]
     exact,
     rest,
@@ -187,7 +246,7 @@ def check(  # type: ignore[no-untyped-def]
     least,
     most,
     first,
-    rows,
+    cube,
     bound,
     kept,
     weights,
@@ -199,65 +258,47 @@ def check(  # type: ignore[no-untyped-def]
 ):
     """Decode columns from a first on as ``rebuild`` does, quantise the residual and measure.
 
-    ``bound`` below 0: no residual. ``kept`` is 0 where none is coded, ``decoded`` where the decoded
-    rows go; no rows: all is coded, they go nowhere. ``weights`` says for how many spectra a column
-    stands, ``base`` the squares of what is not in the matrix. ``products`` is scratch, float64
-    (3, columns); to ``totals`` are added squared error, sum of angles and spectra that have one.
-    Gives the largest error and the largest value of ``coded``, which may have overflown if this
-    does not fit.
+    ``cube`` is as of ``Matrix``. ``bound`` below 0: no residual. ``kept`` is 0 where none is coded,
+    ``decoded`` where the decoded rows go; no rows: all is coded, they go nowhere. ``weights`` says
+    for how many spectra a column stands, ``base`` the squares of what is not in the matrix.
+    ``products`` is scratch, float64 (3, columns); to ``totals`` are added squared error, sum of
+    angles and spectra that have one. Gives the largest error and the largest value of ``coded``,
+    which may have overflown if this does not fit.
     """
     low, high = np.float64(least), np.float64(most)
-    below, above = np.int32(least), np.int32(most)
-    d, step, wide = np.int32(bound), np.float64(2 * bound + 1), np.int32(2 * bound + 1)
-    size = exact.shape[1]
-    aa, ae, ee = products[0, :size], products[1, :size], products[2, :size]
-    aa[:] = base[first : first + size]
-    ae[:] = 0.0
-    ee[:] = 0.0
-    buffer = np.empty(size, np.int32)
+    below, above, wide = np.int32(least), np.int32(most), np.int32(2 * bound + 1)
+    samples, end = cube.shape[2], rest.shape[1]
+    buffer, nothing = np.empty(min(samples, end), np.int32), np.empty(0)
     largest, top = np.int32(0), np.int32(0)
-    for r in range(exact.shape[0]):
-        shift = np.float64(about[r]) + 0.5
-        few = rest[r]
-        row, given = exact[r], rows[r, first : first + size]
+    at = 0
+    while at < end:
+        line, sample = (first + at) // samples, (first + at) % samples
+        size = min(samples - sample, end - at)
+        begin, until = first + at, first + at + size
+        back = buffer[:size]
+        aa, ae, ee = products[0, :size], products[1, :size], products[2, :size]
         for s in range(size):
-            buffer[s] = _settle(row[s] + np.float64(few[s]) * weak, shift, low, high)
-        if bound >= 0:
-            to = coded[r, first : first + size]
-            for s in range(size):
-                e = np.int32(np.int32(given[s]) - buffer[s])
-                q = np.int32(np.float64(np.int32(abs(e) + d)) / step)
-                q = -q if e < 0 else q
-                top = max(top, abs(q))
-                to[s] = q
-            if kept.shape[0]:
-                some = kept[r, first : first + size]
+            aa[s], ae[s], ee[s] = base[begin + s], 0.0, 0.0
+        for r in range(rest.shape[0]):
+            given = cube[line, r, sample : sample + size]
+            shift = np.float64(about[r]) + 0.5
+            row = exact[r, at : at + size] if exact.size else nothing
+            _decode(row, rest[r, at : at + size], weak, shift, low, high, back)
+            if bound >= 0:
+                to = coded[r, begin:until]
+                top = max(top, _quantise(given, bound, back, to))
+                if kept.shape[0]:
+                    some = kept[r, begin:until]
+                    for s in range(size):
+                        to[s] *= some[s]
                 for s in range(size):
-                    to[s] *= some[s]
-            for s in range(size):
-                v = np.int32(buffer[s] + np.int32(np.int32(to[s]) * wide))
-                buffer[s] = min(max(v, below), above)
-        if decoded.shape[0]:
-            decoded[r, first : first + size] = buffer
-        largest = max(largest, _add_errors(given, buffer, aa, ae, ee))
-    squared, angle, spectra = 0.0, 0.0, 0.0
-    for s in range(size):
-        weight = weights[first + s]
-        squared += weight * ee[s]
-        back_back = aa[s] + 2.0 * ae[s] + ee[s]
-        if aa[s] > 0.0 and back_back > 0.0:
-            spectra += weight
-            across = aa[s] * ee[s] - ae[s] * ae[s]
-            if across > 0.0:
-                angle += weight * np.arctan2(np.sqrt(across), aa[s] + ae[s])
-            elif aa[s] + ae[s] < 0.0:
-                angle += weight * np.pi
-        elif aa[s] > 0.0 or back_back > 0.0:
-            spectra += weight
-            angle += weight * np.pi / 2
-    totals[0] += squared
-    totals[1] += angle
-    totals[2] += spectra
+                    v = np.int32(back[s] + np.int32(np.int32(to[s]) * wide))
+                    back[s] = min(max(v, below), above)
+            if decoded.shape[0]:
+                decoded[r, begin:until] = back
+            largest = max(largest, _add_errors(given, back, aa, ae, ee))
+        _measure(aa, ae, ee, weights[begin:until], totals)
+        at += size
     return largest, top
 
 
@@ -300,9 +341,9 @@ def compile_fit() -> FitKernels:
 def compile_centre(dtype: np.dtype[Any]) -> Callable[..., int]:
     """Compile ``centre`` for pixels of a type, or load it from the cache."""
     n = numba.types
-    rows = n.Array(numba.from_dtype(np.dtype(dtype)), 2, "C", readonly=True)
+    cube = n.Array(numba.from_dtype(np.dtype(dtype)), 3, "C", readonly=True)
     made: Callable[..., int] = compile_kernel(
-        centre, n.int64(rows, n.int64, n.int64, n.int32[::1], n.float32[:, ::1]), nogil=True
+        centre, n.int64(cube, n.int64, n.int64, n.int32[::1], n.float32[:, ::1]), nogil=True
     )
     return made
 
@@ -315,7 +356,7 @@ def compile_rebuild(dtype: np.dtype[Any], residual: np.dtype[Any]) -> RebuildKer
     i8, exact, about = n.int64, n.float64[:, ::1], n.int32[::1]
     few = n.float32[:, ::1]
     cube = n.Array(pixel, 3, "C")
-    rows = n.Array(pixel, 2, "C", readonly=True)
+    given = n.Array(pixel, 3, "C", readonly=True)
     coded, decoded = n.Array(more, 2, "C"), n.int32[:, ::1]
     weights = n.float64[::1]
     return RebuildKernels(
@@ -327,7 +368,7 @@ def compile_rebuild(dtype: np.dtype[Any], residual: np.dtype[Any]) -> RebuildKer
         compile_kernel(
             check,
             n.UniTuple(i8, 2)(
-                exact, few, n.float64, about, i8, i8, i8, rows, i8, n.uint8[:, ::1], weights,
+                exact, few, n.float64, about, i8, i8, i8, given, i8, n.uint8[:, ::1], weights,
                 weights, coded, decoded, n.float64[:, ::1], n.float64[::1],
             ),
             nogil=True,

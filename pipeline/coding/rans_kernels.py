@@ -115,13 +115,19 @@ def find_symbols(  # type: ignore[no-untyped-def]
             for i in range(row.size):
                 plane[i] = np.uint8((row[i] >> np.int32(bit)) & np.int32(1))
             at += row.size
-        beside = 0
-        for i in range(row.size):
-            # below the first: a large number without a sign
-            s = min(np.uint32(np.int32((row[i] >> down) - first)), n)
-            beside += s == n
-            to[i] = np.uint8(s)
-        if beside:
+        top = np.uint32(0)
+        if down:
+            for i in range(row.size):
+                # below the first: a large number without a sign
+                s = min(np.uint32(np.int32((row[i] >> down) - first)), n)
+                top = max(top, s)
+                to[i] = np.uint8(s)
+        else:  # most rows; to shift by nothing would make 64 bits of each value
+            for i in range(row.size):
+                s = min(np.uint32(np.int32(row[i] - first)), n)
+                top = max(top, s)
+                to[i] = np.uint8(s)
+        if top == n:
             for i in range(row.size):
                 if to[i] == n:
                     if found < escaped.size:

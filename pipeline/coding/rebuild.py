@@ -25,7 +25,7 @@ BASIS_BITS: Final = 15
 #: Bits after the point of a step.
 STEP_BITS: Final = 4
 #: Columns that are reconstructed together: their sums stay in the cache.
-TILE: Final = 256
+TILE: Final = 1024
 #: Float64 holds whole numbers up to this exactly.
 EXACT: Final = 1 << 53
 #: And float32 those of so many bits.
@@ -92,9 +92,9 @@ class Model:
     def tiles(self, first: int) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float32]]]:
         """Give ``Σ basis · score · step / 2¹⁹``, exact, of some columns after others.
 
-        The number of the first of the columns; the sums of the components before ``first``; those
-        of the components from it on, in float32 and not scaled, their basis without its zeros. The
-        arrays are used again for the next columns.
+        The number of the first of the columns; the sums of the components before ``first`` (no
+        rows, if there are none); those of the components from it on, in float32 and not scaled,
+        their basis without its zeros. The arrays are used again for the next columns.
         """
         columns = self.scores.shape[1]
         _, zeros = self.split()
@@ -106,11 +106,13 @@ class Model:
                 wide = min(TILE, columns - at)
                 some = np.empty((strong.shape[1], wide))
                 few = np.empty((weak.shape[1], wide), np.float32)
-                sums = np.empty((len(self.means), wide))
+                sums = np.empty((len(self.means) if first else 0, wide))
                 rest = np.empty((len(self.means), wide), np.float32)
-            np.copyto(some, self.scores[:first, at : at + wide])
+            if first:
+                np.copyto(some, self.scores[:first, at : at + wide])
+                np.matmul(strong, some, out=sums)
             np.copyto(few, self.scores[first:, at : at + wide])
-            yield at, np.matmul(strong, some, out=sums), np.matmul(weak, few, out=rest)
+            yield at, sums, np.matmul(weak, few, out=rest)
 
     @property
     def scale(self) -> float:
@@ -132,8 +134,8 @@ def settled(model: Model, shape: BlockShape) -> NDArray[np.int32]:
     info = np.iinfo(shape.dtype)
     out = np.empty((len(model.means), model.scores.shape[1]), np.int32)
     for first, sums, _ in model.tiles(len(model.basis)):
-        sums += model.means[:, None] + 0.5
-        out[:, first : first + TILE] = np.clip(np.floor(sums), info.min, info.max)
+        exact = (sums if len(sums) else 0.0) + (model.means[:, None] + 0.5)
+        out[:, first : first + TILE] = np.clip(np.floor(exact), info.min, info.max)
     return out
 
 
@@ -189,26 +191,26 @@ def checked(model: Model, matrix: Matrix, bound: int | None) -> Checked:
     """Decode a model as a decoder does, quantise the residual, and measure what is left."""
     if bound is None:
         return _checked(model, matrix, -1, _NONE)[0]
-    made, top = _checked(model, matrix, bound, room("residual", matrix.rows.shape, np.int16))
+    made, top = _checked(model, matrix, bound, room("residual", matrix.shape, np.int16))
     if top > np.iinfo(np.int16).max:  # of 16 bits, about means far off
-        made, _ = _checked(model, matrix, bound, np.empty(matrix.rows.shape, np.int32))
+        made, _ = _checked(model, matrix, bound, np.empty(matrix.shape, np.int32))
     return made
 
 
 def _checked(model: Model, matrix: Matrix, bound: int, coded: Rows) -> tuple[Checked, int]:
     """Do it with an array for the residual; gives the largest value it had to hold, too."""
-    info = np.iinfo(matrix.rows.dtype)
+    info = np.iinfo(matrix.cube.dtype)
     masked = matrix.masked
     kept = np.empty((0, 1), np.uint8) if masked is None else (~masked).view(np.uint8)
-    decoded = np.empty((0, 1) if masked is None else matrix.rows.shape, np.int32)
+    decoded = np.empty((0, 1) if masked is None else matrix.shape, np.int32)
     totals, largest, most = np.zeros(3), 0, 0
     products = np.empty((3, TILE))
-    kernel = compile_rebuild(matrix.rows.dtype, coded.dtype).check
+    kernel = compile_rebuild(matrix.cube.dtype, coded.dtype).check
     split, zeros = model.split()
     weak = model.scale * (1 << zeros)
     for first, sums, rest in model.tiles(split):
         error, top = kernel(
-            sums, rest, weak, model.means, info.min, info.max, first, matrix.rows, bound, kept,
+            sums, rest, weak, model.means, info.min, info.max, first, matrix.cube, bound, kept,
             matrix.weights, matrix.base, coded, decoded, products, totals,
         )  # fmt: skip
         largest, most = max(largest, error), max(most, top)
