@@ -136,10 +136,10 @@ def gather(pixels, own, bands, rows):  # type: ignore[no-untyped-def]
     """Give some spectra, by their numbers, in some bands, as rows: (bands, spectra)."""
     _, every, samples = pixels.shape
     flat = pixels.reshape(-1)
-    places = np.empty(own.size, np.int64)
+    places = np.empty(own.size, np.uintp)  # unsigned: none counts from the end
     for i in range(own.size):
         line = own[i] // samples
-        places[i] = (line * every - line) * samples + own[i]
+        places[i] = np.uintp((line * every - line) * samples + own[i])
     for r in range(rows.shape[0]):
         some, to = flat[bands[r] * samples :], rows[r]
         for i in range(own.size):
@@ -155,7 +155,7 @@ def spread(rows, source, bands, pixels):  # type: ignore[no-untyped-def]
         for r in range(rows.shape[0]):
             row, to = rows[r], pixels[n, bands[r]]
             for s in range(samples):
-                to[s] = row[some[s]]
+                to[s] = row[np.uintp(some[s])]  # unsigned: none counts from the end
     return 0
 
 

@@ -140,22 +140,29 @@ def _settle(exact, shift, low, high):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _decode(exact, few, weak, shift, low, high, out):  # type: ignore[no-untyped-def]
-    """Round ``exact + few · weak + shift`` down and clip; an empty ``exact``: zeros."""
+def _decode(exact, lead, line, few, weak, shift, low, high, out):  # type: ignore[no-untyped-def]
+    """Round ``exact + lead · line + few · weak + shift`` down and clip.
+
+    Of ``exact`` and ``line`` one is empty, or both: zeros.
+    """
     if exact.size:
         for s in range(out.size):
             out[s] = _settle(exact[s] + np.float64(few[s]) * weak, shift, low, high)
+    elif line.size:
+        for s in range(out.size):
+            out[s] = _settle(lead * line[s] + np.float64(few[s]) * weak, shift, low, high)
     else:
         for s in range(out.size):
             out[s] = _settle(np.float64(few[s]) * weak, shift, low, high)
 
 
 def rebuild(  # type: ignore[no-untyped-def]
-    exact, rest, weak, about, least, most, first, residual, step, where, out
+    exact, leads, line, rest, weak, about, least, most, first, residual, step, where, out
 ):
     """Round ``exact + rest · weak + about + 1/2`` down, clip, and put it into a cube's pixels.
 
-    From a first pixel on; no rows of ``exact``: zeros.
+    From a first pixel on. No rows of ``exact``: the products of ``leads`` and ``line``, or if that
+    is empty zeros.
     ``out`` is (lines, bands, samples), ``where`` the band of each row. Where there is a residual
     (no rows: none) its columns, times ``step`` modulo 2³², are added, and the sum clipped.
     """
@@ -165,14 +172,14 @@ def rebuild(  # type: ignore[no-untyped-def]
     buffer, nothing = np.empty(min(samples, end), np.int32), np.empty(0)
     at = 0
     while at < end:
-        line, sample = (first + at) // samples, (first + at) % samples
+        n, sample = (first + at) // samples, (first + at) % samples
         size = min(samples - sample, end - at)
-        back = buffer[:size]
+        back, some = buffer[:size], line[at : at + size]
         for r in range(rest.shape[0]):
             shift = np.float64(about[r]) + 0.5
             row = exact[r, at : at + size] if exact.size else nothing
-            _decode(row, rest[r, at : at + size], weak, shift, low, high, back)
-            to = out[line, where[r], sample : sample + size]
+            _decode(row, leads[r], some, rest[r, at : at + size], weak, shift, low, high, back)
+            to = out[n, where[r], sample : sample + size]
             if residual.shape[0]:
                 more = residual[r, first + at : first + at + size]
                 for s in range(size):
@@ -240,6 +247,8 @@ def _measure(aa, ae, ee, weights, totals):  # type: ignore[no-untyped-def]
 
 def check(  # type: ignore[no-untyped-def]
     exact,
+    leads,
+    line,
     rest,
     weak,
     about,
@@ -272,25 +281,25 @@ def check(  # type: ignore[no-untyped-def]
     largest, top = np.int32(0), np.int32(0)
     at = 0
     while at < end:
-        line, sample = (first + at) // samples, (first + at) % samples
+        n, sample = (first + at) // samples, (first + at) % samples
         size = min(samples - sample, end - at)
         begin, until = first + at, first + at + size
-        back = buffer[:size]
+        back, some = buffer[:size], line[at : at + size]
         aa, ae, ee = products[0, :size], products[1, :size], products[2, :size]
         for s in range(size):
             aa[s], ae[s], ee[s] = base[begin + s], 0.0, 0.0
         for r in range(rest.shape[0]):
-            given = cube[line, r, sample : sample + size]
+            given = cube[n, r, sample : sample + size]
             shift = np.float64(about[r]) + 0.5
             row = exact[r, at : at + size] if exact.size else nothing
-            _decode(row, rest[r, at : at + size], weak, shift, low, high, back)
+            _decode(row, leads[r], some, rest[r, at : at + size], weak, shift, low, high, back)
             if bound >= 0:
                 to = coded[r, begin:until]
                 top = max(top, _quantise(given, bound, back, to))
                 if kept.shape[0]:
-                    some = kept[r, begin:until]
+                    coding = kept[r, begin:until]
                     for s in range(size):
-                        to[s] *= some[s]
+                        to[s] *= coding[s]
                 for s in range(size):
                     v = np.int32(back[s] + np.int32(np.int32(to[s]) * wide))
                     back[s] = min(max(v, below), above)
@@ -353,7 +362,7 @@ def compile_rebuild(dtype: np.dtype[Any], residual: np.dtype[Any]) -> RebuildKer
     """Compile the loops for pixels and a residual of these types, or load them from the cache."""
     n = numba.types
     pixel, more = numba.from_dtype(np.dtype(dtype)), numba.from_dtype(np.dtype(residual))
-    i8, exact, about = n.int64, n.float64[:, ::1], n.int32[::1]
+    i8, exact, about, line = n.int64, n.float64[:, ::1], n.int32[::1], n.float64[::1]
     few = n.float32[:, ::1]
     cube = n.Array(pixel, 3, "C")
     given = n.Array(pixel, 3, "C", readonly=True)
@@ -362,14 +371,16 @@ def compile_rebuild(dtype: np.dtype[Any], residual: np.dtype[Any]) -> RebuildKer
     return RebuildKernels(
         compile_kernel(
             rebuild,
-            i8(exact, few, n.float64, about, i8, i8, i8, coded, i8, n.int64[::1], cube),
+            i8(
+                exact, line, line, few, n.float64, about, i8, i8, i8, coded, i8, n.int64[::1], cube
+            ),
             nogil=True,
         ),
         compile_kernel(
             check,
             n.UniTuple(i8, 2)(
-                exact, few, n.float64, about, i8, i8, i8, given, i8, n.uint8[:, ::1], weights,
-                weights, coded, decoded, n.float64[:, ::1], n.float64[::1],
+                exact, line, line, few, n.float64, about, i8, i8, i8, given, i8, n.uint8[:, ::1],
+                weights, weights, coded, decoded, n.float64[:, ::1], n.float64[::1],
             ),
             nogil=True,
         ),

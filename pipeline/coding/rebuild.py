@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,28 @@ SINGLE_BITS: Final = 24
 
 
 _NONE: Final = np.empty((0, 1), np.int16)
+
+
+class Tile(NamedTuple):
+    """Sums of products of some columns.
+
+    Attributes
+    ----------
+    first : int
+        The number of the first of the columns.
+    sums : ndarray of float64 (rows, columns)
+        Of the strong components, counts; no rows where there is one or none.
+    leads, line : ndarray of float64 (rows,) and (columns,)
+        Where there is one, their products are the sums; else ``line`` is empty.
+    rest : ndarray of float32 (rows, columns)
+        Of the weak ones, not scaled, their basis without its zeros.
+    """
+
+    first: int
+    sums: NDArray[np.float64]
+    leads: NDArray[np.float64]
+    line: NDArray[np.float64]
+    rest: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -89,30 +111,32 @@ class Model:
         zeros = int(lowest[count - 1]).bit_length() - 1 if count else 0
         return len(within) - count, zeros
 
-    def tiles(self, first: int) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float32]]]:
+    def tiles(self, first: int) -> Iterator[Tile]:
         """Give ``Σ basis · score · step / 2¹⁹``, exact, of some columns after others.
 
-        The number of the first of the columns; the sums of the components before ``first`` (no
-        rows, if there are none); those of the components from it on, in float32 and not scaled,
-        their basis without its zeros. The arrays are used again for the next columns.
+        The components before ``first`` in float64, those from it on in float32. The arrays are used
+        again for the next columns.
         """
         columns = self.scores.shape[1]
         _, zeros = self.split()
         strong = self.basis[:first].T * self.scale
         weak = (self.basis[first:] >> zeros).T.astype(np.float32)
+        # one strong component alone: its products are not worth an array
+        leads = np.ascontiguousarray(strong[:, 0]) if first == 1 else np.zeros(len(strong))
         wide = 0
         for at in range(0, columns, TILE):
             if wide != min(TILE, columns - at):
                 wide = min(TILE, columns - at)
-                some = np.empty((strong.shape[1], wide))
+                some = np.empty((first, wide))
                 few = np.empty((weak.shape[1], wide), np.float32)
-                sums = np.empty((len(self.means) if first else 0, wide))
+                sums = np.empty((len(self.means) if first > 1 else 0, wide))
                 rest = np.empty((len(self.means), wide), np.float32)
-            if first:
-                np.copyto(some, self.scores[:first, at : at + wide])
+            np.copyto(some, self.scores[:first, at : at + wide])
+            if first > 1:
                 np.matmul(strong, some, out=sums)
             np.copyto(few, self.scores[first:, at : at + wide])
-            yield at, sums, np.matmul(weak, few, out=rest)
+            np.matmul(weak, few, out=rest)
+            yield Tile(at, sums, leads, some[0] if first == 1 else some[:0].reshape(-1), rest)
 
     @property
     def scale(self) -> float:
@@ -133,8 +157,9 @@ def settled(model: Model, shape: BlockShape) -> NDArray[np.int32]:
     """Reconstruct with NumPy: ``mean + ⌊Σ basis · score · step / 2¹⁹ + ½⌋``, clipped."""
     info = np.iinfo(shape.dtype)
     out = np.empty((len(model.means), model.scores.shape[1]), np.int32)
-    for first, sums, _ in model.tiles(len(model.basis)):
-        exact = (sums if len(sums) else 0.0) + (model.means[:, None] + 0.5)
+    for first, sums, leads, line, _ in model.tiles(len(model.basis)):
+        strong = sums if len(sums) else leads[:, None] * line if len(line) else 0.0
+        exact = strong + (model.means[:, None] + 0.5)
         out[:, first : first + TILE] = np.clip(np.floor(exact), info.min, info.max)
     return out
 
@@ -158,10 +183,10 @@ def rebuilt(model: Model, residual: Rows | None, bound: int, apart: Apart) -> Pi
     out, where = apart.target()
     split, zeros = model.split()
     weak = model.scale * (1 << zeros)
-    for first, sums, rest in model.tiles(split):
+    for first, sums, leads, line, rest in model.tiles(split):
         kernel(
-            sums, rest, weak, model.means, info.min, info.max, first, more, 2 * bound + 1, where,
-            out,
+            sums, leads, line, rest, weak, model.means, info.min, info.max, first, more,
+            2 * bound + 1, where, out,
         )  # fmt: skip
     return apart.finish(out)
 
@@ -208,10 +233,10 @@ def _checked(model: Model, matrix: Matrix, bound: int, coded: Rows) -> tuple[Che
     kernel = compile_rebuild(matrix.cube.dtype, coded.dtype).check
     split, zeros = model.split()
     weak = model.scale * (1 << zeros)
-    for first, sums, rest in model.tiles(split):
+    for first, sums, leads, line, rest in model.tiles(split):
         error, top = kernel(
-            sums, rest, weak, model.means, info.min, info.max, first, matrix.cube, bound, kept,
-            matrix.weights, matrix.base, coded, decoded, products, totals,
+            sums, leads, line, rest, weak, model.means, info.min, info.max, first, matrix.cube,
+            bound, kept, matrix.weights, matrix.base, coded, decoded, products, totals,
         )  # fmt: skip
         largest, most = max(largest, error), max(most, top)
     found = Checked(

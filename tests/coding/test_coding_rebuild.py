@@ -58,6 +58,27 @@ def test_rebuilt_pixels_are_those_of_whole_numbers(
     np.testing.assert_array_equal(rebuilt(model, None, 0, block(12, columns))[0], exact)
 
 
+@pytest.mark.parametrize("strong", [0, 1, 2, 5])
+def test_any_number_of_strong_components_is_exact(strong: int) -> None:
+    rng = np.random.default_rng(strong)
+    columns = 2500  # more than two tiles
+    basis = rng.integers(-64, 64, (strong + 9, 12)).astype(np.int32) << 9
+    basis[:strong] = rng.integers(-(1 << 15), 1 << 15, (strong, 12)) | 1
+    scores = rng.integers(-60, 61, (strong + 9, columns)).astype(np.int16)
+    scores[:strong] = rng.integers(-9000, 9001, (strong, columns))
+    means = rng.integers(0, 40000, 12).astype(np.int32)
+    model = Model(basis, scores, 37, means, tops_of(scores))
+    assert model.split()[0] == strong
+    products = basis.T.astype(np.int64) @ scores.astype(np.int64) * 37
+    exact = np.clip((products + (1 << 18) >> 19) + means[:, None], 0, 65535)
+    np.testing.assert_array_equal(settled(model, BlockShape(12, 1, np.dtype(np.uint16))), exact)
+    np.testing.assert_array_equal(rebuilt(model, None, 0, block(12, columns))[0], exact)
+    matrix = take_apart(exact[None].astype(np.uint16), Masks())
+    for bound in (None, 0):
+        found = checked(model, matrix, bound)
+        assert (found.max_error, found.squared_error) == (0, 0.0)
+
+
 def test_weak_components_are_those_that_float32_holds() -> None:
     model = made_model(40, 12, 300, 1000, 1)
     first, zeros = model.split()
