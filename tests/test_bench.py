@@ -194,6 +194,7 @@ def test_packed_lines_unpack_to_the_same_counts(name: str, rng: np.random.Genera
             assert np.array_equal(unpack(frame, fmt, 3 * samples), expected)
 
 
+@pytest.mark.timeout(180)  # whoever is first compiles
 def test_rows_of_the_kernels(settings: Settings) -> None:
     rows = list(kernels.rows(settings))
     found = {row.step: row for row in rows}
@@ -384,10 +385,11 @@ def test_a_wrong_option_is_told_with_what_is_allowed(
     assert "Error" not in said
 
 
+@pytest.mark.timeout(180)  # whoever is first compiles
 def test_it_runs_from_the_checkout(tmp_path: Path) -> None:
     command = [sys.executable, str(TOOLS / "bench"), "--quick", "--json", "--only", "cpu"]
     command += ["--geometry", "320x64", "--block-mib", "1", "--folder", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["machine"]["processor"]
