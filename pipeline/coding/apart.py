@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from pipeline.coding.compiled import compile_pixels
 from pipeline.coding.interface import BlockShape, Masks, Pixels
@@ -68,7 +68,14 @@ class Matrix:
     @cached_property
     def rows(self) -> NDArray[Any]:
         """The matrix itself, (rows, columns), C-contiguous."""
-        return self.cube[0] if len(self.cube) == 1 else _rows(self.cube)
+        return self.cube[0] if len(self.cube) == 1 else self.rows_as(self.cube.dtype)
+
+    def rows_as(self, dtype: DTypeLike) -> NDArray[Any]:
+        """Give a copy of the matrix, (rows, columns), C-contiguous, of a type."""
+        lines, rows, samples = self.cube.shape
+        out = room("rows", self.shape, dtype)
+        np.copyto(out.reshape(rows, lines, samples), self.cube.transpose(1, 0, 2), casting="unsafe")
+        return out
 
     def learnable(self) -> NDArray[np.intp]:
         """Give the columns to learn from: none of their values is masked.

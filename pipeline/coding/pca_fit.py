@@ -46,7 +46,7 @@ MORE: Final = 2
 NARROW: Final = 16
 #: Columns that are projected together: about their means they stay in the cache.
 TILE: Final = 1024
-#: Spectra for each band that a basis is learned from; twice as many gain 0.1 dB.
+#: Spectra for each band that a basis is learned from; twice as many gain less than 0.05 dB.
 ENOUGH: Final = 128
 GOLDEN: Final = (5**0.5 - 1) / 2
 #: And whose products are summed up together: fewer sums in float64.

@@ -174,11 +174,11 @@ def rebuild(  # type: ignore[no-untyped-def]
     while at < end:
         n, sample = (first + at) // samples, (first + at) % samples
         size = min(samples - sample, end - at)
-        back, some = buffer[:size], line[at : at + size]
+        back, part = buffer[:size], line[at : at + size]
         for r in range(rest.shape[0]):
             shift = np.float64(about[r]) + 0.5
             row = exact[r, at : at + size] if exact.size else nothing
-            _decode(row, leads[r], some, rest[r, at : at + size], weak, shift, low, high, back)
+            _decode(row, leads[r], part, rest[r, at : at + size], weak, shift, low, high, back)
             to = out[n, where[r], sample : sample + size]
             if residual.shape[0]:
                 more = residual[r, first + at : first + at + size]
@@ -284,7 +284,7 @@ def check(  # type: ignore[no-untyped-def]
         n, sample = (first + at) // samples, (first + at) % samples
         size = min(samples - sample, end - at)
         begin, until = first + at, first + at + size
-        back, some = buffer[:size], line[at : at + size]
+        back, part = buffer[:size], line[at : at + size]
         aa, ae, ee = products[0, :size], products[1, :size], products[2, :size]
         for s in range(size):
             aa[s], ae[s], ee[s] = base[begin + s], 0.0, 0.0
@@ -292,14 +292,14 @@ def check(  # type: ignore[no-untyped-def]
             given = cube[n, r, sample : sample + size]
             shift = np.float64(about[r]) + 0.5
             row = exact[r, at : at + size] if exact.size else nothing
-            _decode(row, leads[r], some, rest[r, at : at + size], weak, shift, low, high, back)
+            _decode(row, leads[r], part, rest[r, at : at + size], weak, shift, low, high, back)
             if bound >= 0:
                 to = coded[r, begin:until]
                 top = max(top, _quantise(given, bound, back, to))
                 if kept.shape[0]:
-                    coding = kept[r, begin:until]
+                    some = kept[r, begin:until]
                     for s in range(size):
-                        to[s] *= coding[s]
+                        to[s] *= some[s]
                 for s in range(size):
                     v = np.int32(back[s] + np.int32(np.int32(to[s]) * wide))
                     back[s] = min(max(v, below), above)

@@ -135,9 +135,9 @@ class _Predictor:
     """
 
     def __init__(self, matrix: Matrix, bound: int, least: int, most: int) -> None:
-        self._rows = matrix.rows.astype(np.int32)
+        self._rows = matrix.rows_as(np.int32)
         self._masked, self._bound, self._range = matrix.masked, bound, (least, most)
-        self._size, columns = matrix.rows.shape
+        self._size, columns = matrix.shape
         self._previous = min(PREVIOUS, columns // SPECTRA, max(self._size - 1, 0))
         # Of the spectra that have all their values, evenly chosen.
         whole = matrix.learnable()

@@ -123,7 +123,7 @@ class Model:
         weak = (self.basis[first:] >> zeros).T.astype(np.float32)
         # one strong component alone: its products are not worth an array
         leads = np.ascontiguousarray(strong[:, 0]) if first == 1 else np.zeros(len(strong))
-        wide = 0
+        wide, nothing = 0, np.zeros(0)
         for at in range(0, columns, TILE):
             if wide != min(TILE, columns - at):
                 wide = min(TILE, columns - at)
@@ -136,7 +136,7 @@ class Model:
                 np.matmul(strong, some, out=sums)
             np.copyto(few, self.scores[first:, at : at + wide])
             np.matmul(weak, few, out=rest)
-            yield Tile(at, sums, leads, some[0] if first == 1 else some[:0].reshape(-1), rest)
+            yield Tile(at, sums, leads, some[0] if first == 1 else nothing, rest)
 
     @property
     def scale(self) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.coding import pca_fit
+from pipeline.coding import pca, pca_fit
 from pipeline.coding.apart import take_apart
 from pipeline.coding.choose import make_coding
 from pipeline.coding.interface import BlockShape, Masks
@@ -75,3 +75,29 @@ def test_a_plan_foresees_the_bytes(rng: np.random.Generator, spread: float) -> N
     rows = np.rint(rng.normal(0, spreads, (24, 1 << 17)) * along).astype(np.int32)
     plan = plan_rows(rows)
     assert plan.size(rows.shape[1]) == pytest.approx(len(encode_rows(rows, plan)), rel=0.006)
+
+
+def test_a_block_that_was_foreseen_too_small_is_tried_again(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turned, _ = np.linalg.qr(rng.normal(size=(24, 24)))
+    mixed = (rng.normal(size=(32, 256, 24)) * np.geomspace(600, 3, 24)) @ turned
+    pixels = np.rint(mixed.transpose(0, 2, 1) + 9000).astype(np.uint16)
+    monkeypatch.setattr(pca, "PLANNED", 0)
+    monkeypatch.setattr(pca, "SURE", 0.97)
+    for off in np.linspace(0.93, 1.0, 8):
+        monkeypatch.setattr(pca, "OFF", {"packed": off})
+        coding = make_coding("packed", BlockShape(24, 256, np.dtype(np.uint16)), ratio=8.0)
+        size = len(coding.encode(pixels).data)
+        assert 0.9 * pixels.nbytes / 8 < size <= pixels.nbytes / 8
+
+
+def test_copies_are_found_where_the_bands_looked_at_first_are_dead(
+    rng: np.random.Generator,
+) -> None:
+    pixels = rng.integers(0, 4000, (16, 40, 64)).astype(np.uint16)
+    pixels[:, ::5] = 7
+    pixels[8:] = pixels[:8]
+    matrix = take_apart(pixels, Masks())
+    assert matrix.shape == (40, 8 * 64)
+    np.testing.assert_array_equal(matrix.weights, 2)
