@@ -7,13 +7,15 @@ by the modules with kernels only; knows numba and folders, nothing of pixels.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
 import sys
 import tempfile
+import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +23,8 @@ import numba
 
 #: Where kernels and what they call are.
 PACKAGES: Final = ("compute", "coding")
+#: How long a process waits for another that compiles the same function, seconds.
+PATIENCE: Final = 60.0
 
 
 def compile_kernel(
@@ -39,10 +43,37 @@ def compile_kernel(
     """
     if keep_kernels():
         try:
-            return numba.njit(signature, cache=True, **options)(function)  # type: ignore[no-any-return]
+            with one_at_a_time(Path(numba.config.CACHE_DIR) / f"{function.__name__}.lock"):
+                return numba.njit(signature, cache=True, **options)(function)  # type: ignore[no-any-return]
         except (RuntimeError, OSError):  # the source is no file, or the disk is full
             pass
     return numba.njit(signature, **options)(function)  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def one_at_a_time(file: Path) -> Iterator[None]:
+    """Hold a file's lock, which ends with the process; after a while, go on without it.
+
+    Who waited finds the kernel in the cache. And numba's list of a function's kernels is read,
+    extended and written: of two that do so at once, one is forgotten.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with contextlib.ExitStack() as stack:
+        # where there can be no lock, the worst is a kernel that is compiled twice
+        with contextlib.suppress(OSError):
+            held = stack.enter_context(file.open("ab"))
+            until = time.monotonic() + PATIENCE
+            while time.monotonic() < until:
+                try:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.05)
+        yield
 
 
 @functools.cache

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("numba")
+
+from pipeline import kernel_cache
 
 CODE = """
 import numpy as np
@@ -24,6 +27,11 @@ loop(np.array([0x21, 0x43, 0x65], np.uint8), out)
 assert [hex(value) for value in out] == ["0x321", "0x654"]
 assert set(beside.rglob("*.nb[ic]")) == before
 print(kernel_cache.keep_kernels())
+"""
+
+HITS = """
+from pipeline.coding.compiled import compile_pixels
+print(sum(compile_pixels("u2").same_spectra.stats.cache_hits.values()))
 """
 
 
@@ -61,3 +69,33 @@ def test_without_a_folder_kernels_are_compiled_and_not_kept(tmp_path: Path) -> N
     (tmp_path / "file").write_text("no folder")
     assert unpack_once(XDG_CACHE_HOME=str(tmp_path / "file")) == "False"
     assert unpack_once(NUMBA_CACHE_DIR=str(tmp_path / "file")) == "False"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is locked there")
+def test_of_two_that_need_a_kernel_one_compiles_it(tmp_path: Path) -> None:
+    settings = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", HITS], env=settings, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    hits = [int(process.communicate()[0]) for process in processes]
+    assert sorted(hits) == [0, 1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is locked there")
+def test_a_lock_that_is_never_given_back_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    monkeypatch.setattr(kernel_cache, "PATIENCE", 0.3)
+    file = tmp_path / "kernel.lock"
+    with file.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        begun = time.monotonic()
+        with kernel_cache.one_at_a_time(file):
+            assert time.monotonic() - begun >= 0.3
+    with kernel_cache.one_at_a_time(tmp_path / "no folder" / "kernel.lock"):
+        pass
