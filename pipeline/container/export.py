@@ -7,6 +7,7 @@ headers.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable
@@ -143,6 +144,7 @@ def export(
         raise ContainerError(f"export: found {shape} lines, samples, bands, allowed are none of 0")
     header = _header(path, chosen, cube, indices, dtype)
     place = Path(folder)
+    new = not place.exists()
     try:
         place.mkdir(parents=True, exist_ok=True)
         for name in ("data.hdr", "data.img"):
@@ -158,6 +160,10 @@ def export(
             raise
     except OSError as error:
         raise StorageError(f"{place}: cannot be written ({error.strerror})") from error
+    finally:
+        if new:
+            with contextlib.suppress(OSError):  # only an empty folder goes
+                place.rmdir()
     return Exported(place / "data.hdr", place / "data.img", shape, clipped)
 
 

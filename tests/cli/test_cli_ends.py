@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.cli import info
 from pipeline.cli.app import run
+from pipeline.container.envi import write_envi
 from pipeline.errors import CameraError
 
 COMMANDS = [
@@ -155,3 +159,32 @@ def test_a_closed_output_is_no_matter() -> None:
     command = f'"{sys.executable}" -m pipeline.cli version >&-'
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("command", ["compress", "export"])
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
+def test_who_is_ended_at_work_leaves_nothing_half_written(
+    command: str, number: signal.Signals, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    cube = np.zeros((60_000, 8, 40), np.uint16)
+    cube[:4000] = rng.integers(0, 60_000, (4000, 8, 40))
+    source = write_envi(tmp_path, "source", cube)
+    into, work = {
+        "compress": (["out.hsi", "--coding", "smallest"], tmp_path / "out.hsi.compressing"),
+        "export": (["out", "--as", "float32"], tmp_path / "out" / "data.img.partial"),
+    }[command]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.cli", command, str(source), *into],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 50
+    while not work.exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.002)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (1, "", "swath: interrupted\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source.envi", "source.hdr"]

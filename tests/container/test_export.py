@@ -254,7 +254,11 @@ def test_nothing_is_left_under_the_final_name_when_the_export_fails(tmp_path: Pa
 
     with pytest.raises(ContainerError, match="stopped"):
         export(path, tmp_path / "out", progress=stop)
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "own").mkdir()
+    with pytest.raises(ContainerError, match="stopped"):
+        export(path, tmp_path / "own", progress=stop)
+    assert not list((tmp_path / "own").iterdir())
 
 
 def test_a_sidecar_opens_its_container_and_a_plain_header_beside_one_is_refused(
