@@ -110,11 +110,21 @@ def left_behind(display: CaptureDisplay) -> str:
         return "nothing was recorded"
     # Of a name that was taken the capture made NAME-2.hsi; the newest is this one.
     file = Path(display.armed.file)
-    found = list(file.parent.glob(f"{glob.escape(file.stem)}*{file.suffix}{PARTIAL}"))
-    if not found:
-        return f"no unfinished file is left in {short_path(file.parent)}"
-    path = quoted(short_path(max(found, key=lambda path: path.stat().st_mtime)))
-    return f"what was recorded is in {path}; {called()} recover {path} finishes it"
+    pattern = f"{glob.escape(file.stem)}*{file.suffix}"
+
+    def newest(pattern: str) -> Path | None:
+        found = {path: path.stat().st_mtime for path in file.parent.glob(pattern)}
+        since = display.begun - 2.0  # clocks of file systems are coarser
+        return max(
+            (path for path in found if found[path] > since), key=found.__getitem__, default=None
+        )
+
+    if (partial := newest(pattern + PARTIAL)) is not None:
+        path = quoted(short_path(partial))
+        return f"what was recorded is in {path}; {called()} recover {path} finishes it"
+    if (whole := newest(pattern)) is not None:  # it was being coded, or just had been
+        return f"what was recorded is in {short_path(whole)}, which is whole"
+    return f"no unfinished file is left in {short_path(file.parent)}"
 
 
 def as_object(result: CaptureResult) -> dict[str, Any]:

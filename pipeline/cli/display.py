@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -60,6 +61,7 @@ class CaptureDisplay:
         if console is not None or sys.stderr.isatty():
             self._live = _Live(console)
         self.warnings: list[str] = []
+        self.begun = time.time()
         self.armed: Armed | None = None
         self.finished: Finished | None = None
 

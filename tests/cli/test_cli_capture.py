@@ -122,6 +122,12 @@ def test_a_second_signal_says_what_is_left_and_how_to_finish_it(
         "what was recorded is in 'my leaf-2.hsi.partial'; swath recover 'my leaf-2.hsi.partial' "
         "finishes it"
     )
+    (tmp_path / "my leaf-2.hsi.partial").unlink()
+    (tmp_path / "my leaf.hsi").touch()
+    os.utime(tmp_path / "my leaf.hsi", (1e9, 1e9))  # of another day
+    assert left_behind(display) == "no unfinished file is left in ."
+    (tmp_path / "my leaf-3.hsi").touch()  # it was being coded
+    assert left_behind(display) == "what was recorded is in my leaf-3.hsi, which is whole"
 
 
 def test_ctrl_c_finishes_the_file(rig: Path) -> None:
