@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from pipeline.coding.interface import DTYPES, BlockShape, Noise
-from pipeline.config import PipelineConfig
+from pipeline.config import PcaConfig, PipelineConfig
 from pipeline.container.block_codings import BlockCodings, Wanted
 from pipeline.container.compress import Compressed, compress, settle_codings
 from pipeline.container.header import Header
@@ -22,6 +23,13 @@ from pipeline.errors import ConfigError, SwathError
 from pipeline.layout import envi_dtype
 from pipeline.references import ReferenceSet
 from pipeline.stream.messages import CameraInfo
+
+
+class _Rig(msgspec.Struct):
+    """Of a rig file what is read again."""
+
+    pipeline: PipelineConfig
+
 
 #: Bits of a pixel that 'store = "packints"' holds.
 PACKED_BITS = 12
@@ -41,6 +49,39 @@ def wanted_coding(pipeline: PipelineConfig) -> Wanted | None:
         noise=pca.noise,
         block_lines=pca.block_lines,
     )
+
+
+def compress_options(rig: bytes) -> str | None:
+    """Give the options of ``swath compress`` that code as a rig file wanted a capture coded.
+
+    Parameters
+    ----------
+    rig : bytes
+        ``Metadata/rig.json`` of its container.
+
+    Returns
+    -------
+    str or None
+        None where it wanted no coding, or cannot be read.
+    """
+    try:
+        wanted = wanted_coding(msgspec.json.decode(rig, type=_Rig, strict=False).pipeline)
+    except msgspec.MsgspecError:
+        return None
+    if wanted is None:
+        return None
+    parts = []
+    if wanted.noise:
+        parts.append("--noise")
+    elif wanted.ratio is not None:
+        parts.append(f"--ratio {wanted.ratio:g}")
+    else:
+        parts.append(f"--max-error {wanted.max_error}" if wanted.max_error else "--lossless")
+    if wanted.coding is not None:
+        parts.append(f"--coding {wanted.coding}")
+    if wanted.block_lines not in (None, PcaConfig().block_lines):
+        parts.append(f"--block-lines {wanted.block_lines}")
+    return " ".join(parts)
 
 
 def check_coding(wanted: Wanted, store: str, info: CameraInfo, references: ReferenceSet) -> None:

@@ -25,9 +25,9 @@ import pipeline.capture
 import pipeline.container.payload as payload
 import swath
 from pipeline.capture import CaptureResult
+from pipeline.cli.app import run
 from pipeline.coded_capture import code_capture, wanted_coding
 from pipeline.container.compress import compress
-from pipeline.container.recovery import recover
 from pipeline.container.validate import validate
 from pipeline.container.zipfile_layout import scan
 from pipeline.rigfile import load_rig
@@ -347,7 +347,7 @@ class Running:
         found = []
         for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
             with contextlib.suppress(OSError):
-                text = Path(f"/proc/{pid}/cmdline").read_text()
+                text = Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
                 if "pipeline.scan_coder" in text and str(self.spool) in text:
                     found.append(pid)
         return found
@@ -379,18 +379,24 @@ def test_a_first_signal_ends_the_scan_and_codes_the_file(
         assert np.isfinite(cube.read(slice(0, 5))).all()
 
 
-def test_a_capture_that_is_killed_takes_its_coder_along(running: Running) -> None:
+def test_a_capture_that_is_killed_takes_its_coder_along(
+    running: Running, capfd: pytest.CaptureFixture[str]
+) -> None:
     pid = running.wait_until_coded(0)
     running.process.kill()
     running.process.wait()
     wait_for(lambda: gone(pid), "the coder's end", 20.0)
     assert running.spool.exists()
     lines = running.lines
-    report = recover(running.partial)
-    assert report.lines > lines - 200
+    assert run(["recover", str(running.partial)]) == 0
+    out = capfd.readouterr().out.splitlines()
     assert os.listdir(running.file.parent) == ["leaf.hsi"]
     with swath.open(running.file) as cube:
         assert not cube.header.coded
+        assert cube.header.lines > lines - 200
+    said, _, command = out[-1].partition(": ")
+    assert said == "  raw, not coded as the rig file has it"
+    assert command.split(" OUT.hsi ")[1] == f"--lossless --block-lines {BLOCK}"
 
 
 def test_a_capture_that_is_interrupted_twice_takes_its_coder_along(running: Running) -> None:

@@ -9,6 +9,9 @@ import typer
 
 from pipeline.cli.options import Json
 
+#: The rig file as the capture read it.
+RIG = "Metadata/rig.json"
+
 
 def recover(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The .hsi.partial that was left.")],
@@ -18,8 +21,17 @@ def recover(
 
     Up to the last line that is whole on the disk.
     """
-    from pipeline.cli.output import count_text, print_json, short_path, size_text, warn
+    from pipeline.cli.output import (
+        called,
+        count_text,
+        print_json,
+        quoted,
+        short_path,
+        size_text,
+        warn,
+    )
     from pipeline.cli.waiting import progress
+    from pipeline.coded_capture import compress_options
     from pipeline.container.reader import open_container
     from pipeline.container.recovery import recover as recover_file
     from pipeline.stages.thumbnail import thumbnail_jpeg
@@ -39,3 +51,10 @@ def recover(
         with open_container(report.file) as cube:
             cut = report.dropped_bytes * cube.header.lines // max(cube.header.data_bytes, 1)
         print(f"  cut off at the end: {count_text(cut, 'line')}, {size_text(report.dropped_bytes)}")
+    with open_container(report.file) as cube:
+        rig = cube.entry(RIG) if RIG in cube.entries else b""
+    if (options := compress_options(rig)) is not None:
+        path = quoted(short_path(report.file))
+        print(
+            f"  raw, not coded as the rig file has it: {called()} compress {path} OUT.hsi {options}"
+        )

@@ -363,7 +363,7 @@ class Watch:
 
 def _called(pid: int) -> str:
     """Say which child of a capture a process is."""
-    command = Path(f"/proc/{pid}/cmdline").read_text()
+    command = Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
     return "coding" if "pipeline.scan_coder" in command else "driver"
 
 
