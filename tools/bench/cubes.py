@@ -215,7 +215,8 @@ def mosaic(cubes: Sequence[Cube], strips: int, lines: int = MOSAIC_LINES) -> Cub
     count = min(map(len, made))
     whole = np.concatenate([strip[:count] for strip in made], axis=2)
     dtype = np.int16 if int(whole.min()) < 0 else np.uint16
-    return Cube(f"mosaic, {strips * samples} samples", whole.astype(dtype))
+    # as lines come from a camera; what indexing and joining give lies otherwise in memory
+    return Cube(f"mosaic, {strips * samples} samples", np.ascontiguousarray(whole, dtype))
 
 
 def _strip(cubes: Sequence[Cube], bands: int, samples: int, lines: int, first: int) -> Pixels:
