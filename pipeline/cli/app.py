@@ -75,7 +75,8 @@ def run(argv: Sequence[str]) -> int:
     try:
         # Not ``main()``, which would end some errors in its own way.
         command = typer.main.get_command(app)
-        with command.make_context("swath", list(argv) or ["--help"]) as context:
+        given = ["version"] if list(argv) == ["--version"] else list(argv)
+        with command.make_context("swath", given or ["--help"]) as context:
             status: Any = command.invoke(context)
         sys.stdout.flush()
     except typer.Exit as ended:  # --help

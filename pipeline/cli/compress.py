@@ -23,7 +23,9 @@ def compress(
     ratio: Annotated[
         float | None,
         typer.Option(
-            "--ratio", metavar="R", help="Bytes of pixels for each of the coded cube, all told."
+            "--ratio",
+            metavar="R",
+            help="Bytes of pixels for each of the coded cube; previews and references come on top.",
         ),
     ] = None,
     noise: Annotated[
@@ -86,6 +88,7 @@ def compress(
                 "block_lines": made.block_lines,
                 "raw_bytes": made.raw_bytes,
                 "coded_bytes": made.coded_bytes,
+                "file_bytes": made.path.stat().st_size,
                 "ratio": made.ratio,
                 "max_error": stats.max_error,
                 "rmse": stats.rmse,
@@ -100,6 +103,7 @@ def compress(
         f"  {count_text(made.lines, 'line')}, {size_text(made.raw_bytes)} → "
         f"{size_text(made.coded_bytes)}: {made.ratio:.2f} : 1, {made.coding}"
     )
+    print(f"  file {size_text(made.path.stat().st_size)}, with all that is not the cube")
     if stats.max_error == 0:
         print("  lossless")
     else:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.cli.output import (
@@ -243,8 +244,9 @@ def summary(done: Finished) -> list[str]:
     if done.coded:
         lines.append(f"  {done.coded}")
     if done.thumbnail:
+        picture = str(Path(path).with_suffix(".jpg"))
         lines.append(
             f"  picture: {done.thumbnail} inside; "
-            f"{called()} info {quoted(path)} --thumbnail thumbnail.jpg takes it out"
+            f"{called()} info {quoted(path)} --thumbnail {quoted(picture)} takes it out"
         )
     return lines

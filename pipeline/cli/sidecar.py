@@ -14,4 +14,7 @@ def sidecar(file: HsiFile) -> None:
     from pipeline.cli.output import short_path
     from pipeline.container.export import sidecar as write_sidecar
 
-    print(short_path(write_sidecar(file)))
+    header = write_sidecar(file)
+    print(short_path(header))
+    names = short_path(header), short_path(file)
+    print(f"  GDAL opens {names[1]}, Spectral Python spectral.envi.open{names}")

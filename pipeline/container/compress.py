@@ -136,6 +136,10 @@ def _silent(done: int, lines: int) -> None:
 
 def _warnings(source: Container, emptied: int) -> list[str]:
     found = list(source.warnings)
+    if "wavelength" not in source.header:
+        found.append(
+            f"{source.path} has no wavelengths, which D4.1 asks for: the new file is not valid"
+        )
     if emptied:
         found.append(
             f"{emptied} lines that were lost hold 0, as packed pixels have no room for another "

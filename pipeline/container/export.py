@@ -144,6 +144,8 @@ def export(
         raise ContainerError(f"export: found {shape} lines, samples, bands, allowed are none of 0")
     header = _header(path, chosen, cube, indices, dtype)
     place = Path(folder)
+    if place.exists() and not place.is_dir():
+        raise ContainerError(f"{place}: found a file, allowed is a folder, or a name for one")
     new = not place.exists()
     try:
         place.mkdir(parents=True, exist_ok=True)

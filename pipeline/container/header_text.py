@@ -201,7 +201,7 @@ def written(name: str, spec: FieldSpec | None, content: Content) -> str:
             return f"{name} = {{{content}}}"
         return f"{name} = {content}".rstrip()
     single = f"{name} = {{{', '.join(content)}}}"
-    if len(single) <= _WRAP:
+    if len(single) <= _WRAP or not content:
         return single
     lines, current = [f"{name} = {{"], ""
     for index, item in enumerate(content):

@@ -18,6 +18,7 @@ from pipeline.container.block_records import INDEX
 from pipeline.container.envi import MAX_HEADER
 from pipeline.container.header import Header
 from pipeline.container.ledger import csv_pieces, decode_csv
+from pipeline.container.partial import PARTIAL
 from pipeline.container.reader import Container
 from pipeline.container.sink_io import crc32
 from pipeline.container.validate_header import CLAUSE, Finding, check_fields, check_procedures
@@ -47,7 +48,10 @@ def validate(path: str | os.PathLike[str]) -> list[Finding]:
     """
     file = Path(path)
     if not file.is_file():
-        raise ContainerError(f"{file}: found no such file")
+        found = "a folder" if file.is_dir() else "no such file"
+        raise ContainerError(f"{file}: found {found}, allowed is a .hsi")
+    if file.name.endswith(PARTIAL):
+        raise ContainerError(f"{file}: a capture that was not finished; swath recover does")
     check = _Check()
     try:
         archive = scan(file)

@@ -207,6 +207,10 @@ def _is_loopback(host: str) -> bool:
 
 
 def _load_key(name: str, key: str, *, secret: bool) -> tuple[bytes, bytes | None]:
+    if not os.path.isfile(name):
+        raise ConfigError(
+            f"[stream.curve] {key}: {name}: found no such file; swath keys makes keys"
+        )
     try:
         public, private = zmq.auth.load_certificate(name)
     except (OSError, ValueError) as error:

@@ -39,7 +39,9 @@ def test_a_capture_in_a_pipe_says_only_what_came_of_it(
     assert lines[1].startswith("  40 lines × 24 samples × 20 bands, 400 to 1000 nm, stored as raw")
     assert lines[2] == "  references: black, white"
     assert "no line lost, computed on c" in lines[3]
-    assert lines[4].endswith(f"swath info {file} --thumbnail thumbnail.jpg takes it out")
+    assert lines[4].endswith(
+        f"swath info {file} --thumbnail {file.with_suffix('.jpg')} takes it out"
+    )
     assert len(lines) == 5
     with open_container(file) as cube:
         assert cube.raw.shape == (40, 24, 20)

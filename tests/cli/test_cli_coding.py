@@ -53,6 +53,7 @@ def test_compress_tells_its_error_as_json(
     assert found["lines"] == 60
     assert found["raw_bytes"] == 60 * 24 * 20 * 2
     assert found["ratio"] == found["raw_bytes"] / found["coded_bytes"]
+    assert found["file_bytes"] == coded.stat().st_size
     assert 0 < found["max_error"] <= 5
     assert run(["compare", str(captured), str(coded), "--json"]) == 0
     compared = json.loads(capfd.readouterr().out)
@@ -269,3 +270,15 @@ def test_a_bar_is_drawn_on_a_terminal_and_nothing_in_a_pipe(captured: Path, tmp_
     assert "compress to" in drawn
     quiet = subprocess.run([*command, str(tmp_path / "b.hsi")], capture_output=True, check=False)
     assert (quiet.returncode, quiet.stderr) == (0, b"")
+
+
+def test_compress_says_that_a_cube_without_wavelengths_makes_no_valid_file(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plain = write_envi(tmp_path, "plain", np.ones((4, 3, 5), np.uint16))
+    out = tmp_path / "out.hsi"
+    assert run(["compress", str(plain), str(out)]) == 0
+    said, warned = capfd.readouterr()
+    assert f"{plain} has no wavelengths, which D4.1 asks for: the new file is not valid" in warned
+    assert said.splitlines()[2].startswith("  file ")
+    assert run(["validate", str(out)]) == 2

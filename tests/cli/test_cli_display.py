@@ -158,7 +158,7 @@ def test_the_summary_says_where_and_what() -> None:
         "  references: black, white",
         "  3:07 at 198.3 lines/s, 12 lines LOST, computed on cpu",
         "  picture: thumbnail.jpg inside; swath info '/data/my leaf.hsi' --thumbnail "
-        "thumbnail.jpg takes it out",
+        "'/data/my leaf.jpg' takes it out",
     ]
 
 

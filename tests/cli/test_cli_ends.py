@@ -58,6 +58,13 @@ def test_wrong_arguments_are_one_sentence_and_exit_status_2(
     assert err.count("\n") == 1
 
 
+def test_the_version_is_found_by_its_usual_name(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["version"]) == 0
+    said = capfd.readouterr().out
+    assert run(["--version"]) == 0
+    assert capfd.readouterr().out == said
+
+
 def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make ``swath info`` raise."""
 
@@ -161,21 +168,32 @@ def test_a_closed_output_is_no_matter() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+#: What the command is at when the signal comes.
+AT_WORK = {
+    "compress": "import pipeline.container.compress as m; m.CodingJob.write",
+    "export": "import pipeline.container.export as m; m.select",
+}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("command", ["compress", "export"])
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
 def test_who_is_ended_at_work_leaves_nothing_half_written(
-    command: str, number: signal.Signals, tmp_path: Path, rng: np.random.Generator
+    command: str, number: signal.Signals, tmp_path: Path
 ) -> None:
-    cube = np.zeros((60_000, 8, 40), np.uint16)
-    cube[:4000] = rng.integers(0, 60_000, (4000, 8, 40))
-    source = write_envi(tmp_path, "source", cube)
-    into, work = {
-        "compress": (["out.hsi", "--coding", "smallest"], tmp_path / "out.hsi.compressing"),
-        "export": (["out", "--as", "float32"], tmp_path / "out" / "data.img.partial"),
+    source = write_envi(tmp_path, "source", np.ones((4, 3, 5), np.uint16))
+    out, work = {
+        "compress": ("out.hsi", tmp_path / "out.hsi.compressing"),
+        "export": ("out", tmp_path / "out" / "data.img.partial"),
     }[command]
+    code = f"""
+import sys, time
+from pipeline.cli import main
+{AT_WORK[command]} = lambda *given, **more: time.sleep(60)
+main()
+"""
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.cli", command, str(source), *into],
+        [sys.executable, "-c", code, command, str(source), out],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -183,8 +201,9 @@ def test_who_is_ended_at_work_leaves_nothing_half_written(
     )
     until = time.monotonic() + 50
     while not work.exists() and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.002)
+        time.sleep(0.01)
+    time.sleep(0.1)  # the file is made just before
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (1, "", "swath: interrupted\n")
+    printed, err = process.communicate(timeout=30)
+    assert (process.returncode, printed, err) == (1, "", "swath: interrupted\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source.envi", "source.hdr"]

@@ -79,8 +79,15 @@ def test_validate_ends_with_the_worst_finding(
     out = capfd.readouterr().out
     assert f"{broken}: not valid: 1 error" in out
     assert f"{nothing}: error: found no ZIP file" in out
-    assert run(["validate", str(tmp_path / "absent.hsi")]) == 2
-    assert capfd.readouterr().out == f"{tmp_path}/absent.hsi: error: found no such file\n"
+    cut = tmp_path / "cut.hsi.partial"
+    cut.touch()
+    for path, text in (
+        (tmp_path / "absent.hsi", "found no such file, allowed is a .hsi"),
+        (tmp_path, "found a folder, allowed is a .hsi"),
+        (cut, "a capture that was not finished; swath recover does"),
+    ):
+        assert run(["validate", str(path)]) == 2
+        assert capfd.readouterr().out == f"{path}: error: {text}\n"
 
 
 def test_export_writes_what_read_gives(
@@ -130,8 +137,11 @@ def test_a_sidecar_opens_the_container_in_place(
 ) -> None:
     file = shutil.copy(captured, tmp_path / "x.hsi")
     assert run(["sidecar", str(file)]) == 0
-    header = capfd.readouterr().out.strip()
+    header, opened = capfd.readouterr().out.splitlines()
     assert Path(header).name == "x.hdr"
+    assert (
+        opened == f"  GDAL opens {file}, Spectral Python spectral.envi.open('{header}', '{file}')"
+    )
     fields = read_header(header)
     shape = int(fields["lines"]), int(fields["bands"]), int(fields["samples"])
     plain = np.memmap(file, "<u2", "r", int(fields["header offset"]), shape)

@@ -259,6 +259,8 @@ def test_nothing_is_left_under_the_final_name_when_the_export_fails(tmp_path: Pa
     with pytest.raises(ContainerError, match="stopped"):
         export(path, tmp_path / "own", progress=stop)
     assert not list((tmp_path / "own").iterdir())
+    with pytest.raises(ContainerError, match=r"a\.hsi: found a file, allowed is a folder"):
+        export(path, path)
 
 
 def test_a_sidecar_opens_its_container_and_a_plain_header_beside_one_is_refused(

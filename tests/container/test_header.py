@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.container.fields import FIELDS, parse_time
@@ -311,6 +311,7 @@ VALUES = st.one_of(TEXT, NUMBERS, st.lists(st.one_of(TEXT, NUMBERS), max_size=30
 
 
 @given(st.lists(st.tuples(st.one_of(NAMES, st.sampled_from(sorted(FIELDS))), VALUES), max_size=8))
+@example([("long " * 20, [])])
 def test_a_header_written_and_read_is_equal(fields: list[tuple[str, object]]) -> None:
     header = parse()
     for name, value in fields:

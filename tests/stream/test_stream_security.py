@@ -120,7 +120,7 @@ def test_bad_keys_end_in_a_sentence_that_names_the_file(tmp_path, keys):
     public = CurveConfig(key=keys["driver"][0], clients=[keys["friend"][0]])
     nobody = CurveConfig(key=keys["driver"][1])
     for curve, match in (
-        (missing, "no.key_secret"),
+        (missing, "no.key_secret: found no such file; swath keys makes keys"),
         (public, "holds no secret key"),
         (nobody, "clients: found none"),
     ):
