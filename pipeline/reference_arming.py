@@ -236,7 +236,9 @@ def take_unseen(
             moments += [int(ns) for ns in rows["host_time_ns"][[0, -1]] if ns] if len(rows) else []
             session.link.ack(block.header.series, block.header.seq)
             block.slot.release()
-            bus.emit(Progress(lines=sums.seen, total=lines, seconds=time.monotonic() - began))
+            seconds = time.monotonic() - began
+            rate = sums.seen / max(seconds, 1e-3)
+            bus.emit(Progress(lines=sums.seen, total=lines, seconds=seconds, lines_per_second=rate))
     finally:
         if moved:
             session.command(command, **{key: False})

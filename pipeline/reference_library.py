@@ -106,6 +106,17 @@ def library(folder: Path) -> list[tuple[Kind, Path]]:
     return found
 
 
+def named_otherwise(folder: Path) -> int:
+    """Count the headers of a folder that :func:`library` passes over for their names."""
+    whole = {path for _, path in library(folder)}
+    return sum(
+        path.suffix.casefold() == ".hdr"
+        and path not in whole
+        and not path.stem.casefold().endswith(_BELONGING)
+        for path in folder.iterdir()
+    )
+
+
 def listed_fields(reference: Reference) -> dict[str, Any]:
     """Give what a list of the library shows of a reference."""
     known = reference.conditions

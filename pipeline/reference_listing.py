@@ -15,7 +15,13 @@ from pipeline.errors import ContainerError, ReferenceMismatchError
 from pipeline.reference_checks import Misfit, age_h, hours
 from pipeline.reference_choosing import Judged, as_it_is, choose, judge
 from pipeline.reference_conditions import Conditions
-from pipeline.reference_library import Kind, library, listed_fields
+from pipeline.reference_library import (
+    BEGINNINGS,
+    Kind,
+    library,
+    listed_fields,
+    named_otherwise,
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,8 @@ class Listing:
     folder : Path
     items : list of Listed
         Whites first, each kind by name.
+    others : int
+        Headers that are passed over: their names begin with none of the words for a kind.
     choice : dict
         By kind what a rig would take and do with it, or why nothing; empty without a rig.
     chosen : dict
@@ -88,6 +96,7 @@ class Listing:
 
     folder: Path
     items: list[Listed]
+    others: int = 0
     choice: dict[str, list[str]] = field(default_factory=dict)
     chosen: dict[str, bool] = field(default_factory=dict)
 
@@ -96,6 +105,7 @@ class Listing:
         return {
             "folder": str(self.folder),
             "references": [item.as_object() for item in self.items],
+            "passed_over": self.others,
             "choice": {
                 kind: {"found": self.chosen[kind], "said": said}
                 for kind, said in self.choice.items()
@@ -109,6 +119,12 @@ class Listing:
         lines = [f"{self.folder}: {', '.join(words)}"]
         for item in self.items:
             lines += item.as_text()
+        if self.others:
+            words = sorted(word for some in BEGINNINGS.values() for word in some)
+            lines.append(
+                f"  passed over: {self.others} header{'' if self.others == 1 else 's'} with a name "
+                f"that does not begin with {', '.join(words[:-1])} or {words[-1]}"
+            )
         for kind, said in self.choice.items():
             found = "this rig takes" if self.chosen[kind] else "this rig finds none"
             lines.append(f"{kind}: {found}: {'; '.join(said)}")
@@ -157,7 +173,7 @@ def list_references(folder: Path, scan: Conditions | None, config: ReferencesCon
     """
     items = [_listed(kind, path, scan, config) for kind, path in library(folder)]
     items.sort(key=lambda item: item.kind != "white")
-    listing = Listing(folder, items)
+    listing = Listing(folder, items, named_otherwise(folder))
     if scan is None:
         return listing
     kinds: tuple[Literal["white", "black"], ...] = ("white", "black")

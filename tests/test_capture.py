@@ -71,6 +71,10 @@ def test_a_capture_takes_references_and_ends_in_a_valid_container(tmp_path: Path
     assert kinds == ["black", "white"]
     assert isinstance(events[-1], Finished)
     assert any(isinstance(event, Progress) for event in events)
+    last = max(i for i, event in enumerate(events) if isinstance(event, ReferenceTaken))
+    taking = [event for event in events[:last] if isinstance(event, Progress)]
+    assert all(event.lines_per_second > 0 for event in taking)
+    assert taking
 
 
 def test_stored_reflectance_equals_reading_the_raw_counts(tmp_path: Path) -> None:

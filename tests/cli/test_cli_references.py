@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import json
 import re
+import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -94,6 +95,19 @@ def test_the_object_says_why_not(
     assert by_name["black.hdr"]["age_h"] == pytest.approx(3.0, abs=0.1)
     assert told["choice"]["white"]["found"] is False
     assert "none of the files" in told["choice"]["white"]["said"][0]
+
+
+def test_headers_with_other_names_are_counted(
+    library: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(library / "black.hdr", library / "my_dark.hdr")  # belongs to a "my"
+    shutil.copy(library / "black.hdr", library / "ang2018.hdr")
+    assert run(["references", str(library), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["passed_over"] == 2  # one was there before
+    assert run(["references", str(library)]) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == (
+        "  passed over: 2 headers with a name that does not begin with black, dark or white"
+    )
 
 
 def test_without_a_rig_each_is_judged_by_itself(
