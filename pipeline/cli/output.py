@@ -14,7 +14,10 @@ def print_json(value: Any) -> None:
     """Write one JSON object to stdout: indented on a terminal, on one line in a pipe."""
     import msgspec
 
-    data = msgspec.json.encode(value, enc_hook=_plain)
+    try:
+        data = msgspec.json.encode(value, enc_hook=_plain)
+    except UnicodeEncodeError:  # a name of a file that is no UTF-8, which JSON has to be
+        data = msgspec.json.encode(_shown(msgspec.to_builtins(value, enc_hook=_plain)))
     if sys.stdout.isatty():
         data = msgspec.json.format(data, indent=2)
     sys.stdout.write(data.decode() + "\n")
@@ -35,6 +38,15 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "items"):
         return dict(value.items())
     return str(value)
+
+
+def _shown(value: Any) -> Any:
+    """Replace in all texts of a tree what is no UTF-8."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {_shown(key): _shown(one) for key, one in value.items()}
+    return [_shown(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def size_text(count: float) -> str:

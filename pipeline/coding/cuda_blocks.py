@@ -24,8 +24,7 @@ BASIS_BITS: Final = 15
 FINEST: Final = 14
 #: Rows that one is predicted from at most.
 PREVIOUS: Final = 32
-#: Magnitude of a value in byte planes at most, and of a mean that is multiplied or subtracted.
-MOST_VALUE: Final = 1 << 24
+#: Magnitude of a mean at most that is multiplied or subtracted.
 MOST_MEAN: Final = 1 << 16
 #: Sums of products are below this: float64 holds them and a half.
 EXACT: Final = 1 << 52
@@ -151,6 +150,8 @@ def read_pca(data: memoryview, shape: BlockShape, lines: int, name: str) -> PcaB
         basis = decode_rows(take, components, aside.rows).astype(np.int32)
     else:
         basis = _joined(_read_rows(take, components, aside.rows, name))
+    if basis.size and max(-int(basis.min()), int(basis.max())) > 1 << BASIS_BITS:
+        raise bad("a basis out of its range")
     basis = basis << zeros[:, None].astype(np.int32)
     bounded, step = take.numbers("BI")
     if bounded > 1:
@@ -241,6 +242,4 @@ def _joined(coded: CodedRows) -> NDArray[np.int32]:
     for i, plane in enumerate(coded.low.reshape(coded.planes, -1)):
         z |= plane.astype(np.uint32) << np.uint32(8 * i)
     values: NDArray[np.int32] = (z >> 1).astype(np.int32) ^ -(z & 1).astype(np.int32)
-    if values.size and int(np.abs(values.astype(np.int64)).max()) > MOST_VALUE:
-        raise bad("values out of their range")
     return values.reshape(coded.rows, coded.n)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.coding.cuda_blocks import MOST_VALUE, Aside, CodedRows, PcaBlock, PredictedBlock
+from pipeline.coding.cuda_blocks import Aside, CodedRows, PcaBlock, PredictedBlock
 from pipeline.coding.cuda_memory import Part, Place
 from pipeline.coding.interface import BlockShape, Pixels
 from pipeline.coding.sections import bad
@@ -169,15 +169,13 @@ class Decoding:
         block = self._block
         for coded, seen in zip(self._coded, found.tolist(), strict=False):
             words, states, escapes, top = seen
-            if coded.planes:
-                if top > MOST_VALUE:
-                    raise bad("values out of their range")
-            elif coded.words is not None and words != len(coded.words) // 2:
-                raise bad("words that do not end with the rows")
-            elif states:
-                raise bad("states that do not end where they began")
-            elif coded.escaped is not None and escapes != len(coded.escaped):
-                raise bad("another number of escaped values than of escapes")
+            if not coded.planes:
+                if coded.words is not None and words != len(coded.words) // 2:
+                    raise bad("words that do not end with the rows")
+                if states:
+                    raise bad("states that do not end where they began")
+                if coded.escaped is not None and escapes != len(coded.escaped):
+                    raise bad("another number of escaped values than of escapes")
             if isinstance(block, PcaBlock) and coded is block.scores and not block.exact(top):
                 raise bad("numbers too large for an exact product")
 

@@ -157,6 +157,8 @@ class PcaCoding:
         if components > apart.rows or (zeros > BASIS_BITS).any():
             raise bad("numbers out of their range")
         basis = self._taken(take, components, apart.rows).astype(np.int32)
+        if basis.size and max(-int(basis.min()), int(basis.max())) > 1 << BASIS_BITS:
+            raise bad("a basis out of its range")
         basis <<= zeros[:, None].astype(np.int32)
         bounded, step = take.numbers(STEP_HEAD[1:])
         if bounded > 1:
@@ -221,8 +223,6 @@ class PcaCoding:
                 z |= plane.astype(np.uint32) << np.uint32(8 * i)
             joined = (z >> 1).astype(np.int32) ^ -(z & 1).astype(np.int32)
             values = joined.reshape(rows, n)
-        if size == 4 and max(-int(values.min()), int(values.max())) > 1 << 24:
-            raise bad("values out of their range")
         return values
 
     def _within(self, fit: Fit, budget: float) -> tuple[Model, bytes]:

@@ -32,6 +32,8 @@ SPECTRA: Final = 150
 LEARN: Final = 8192
 #: Bits after the point of a weight at most.
 FINEST: Final = 14
+#: Sums of products stay below this: what is left of int32 holds a value about its mean.
+MOST_SUM: Final = (1 << 31) - (1 << 18)
 #: What rounding weights may add to the variance of what remains.
 ROUNDING: Final = 0.005
 #: What is added to the diagonal of the normal equations, of their trace.
@@ -210,7 +212,8 @@ def _weights(
 ) -> tuple[NDArray[np.int32], int, float]:
     """Find the weights, as many bits after their point as are worth storing, and what remains.
 
-    ``tops`` are the largest magnitudes of the rows: the sum of products must stay within int32.
+    ``tops`` are the largest magnitudes of the rows: the sum of products must stay within int32,
+    and so must what a prediction differs from a value about its mean.
     """
     trace = float(np.trace(moments))
     if trace <= 0:
@@ -224,7 +227,7 @@ def _weights(
     for bits in range(min(enough, FINEST), -1, -1):
         weights = np.rint(exact * (1 << bits))
         if (
-            float(np.abs(weights) @ tops) + (1 << bits) < 1 << 31
+            float(np.abs(weights) @ tops) + (1 << bits) < MOST_SUM
             and np.abs(weights).max() < 1 << 22
         ):
             return weights.astype(np.int32), bits, left

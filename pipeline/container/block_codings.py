@@ -17,9 +17,9 @@ import numpy as np
 
 from pipeline.coding.backend import Wish, coding_on
 from pipeline.coding.choose import make_coding
-from pipeline.coding.interface import MOST_PIXELS, BlockShape, Coding, Masks, Noise
+from pipeline.coding.interface import MOST_PIXELS, BlockShape, Coding, Encoded, Masks, Noise, Pixels
 from pipeline.container.block_records import RECORD, Block, encode_row
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, SwathError
 
 #: Lines of a block, and pixels of one beyond which it has fewer lines.
 BLOCK_LINES_DEFAULT: Final = 128
@@ -115,6 +115,25 @@ class BlockCodings:
         paid = self._paid(first_line + lines) - self._paid(first_line)
         budget = self.share * raw / ratio - around - paid
         return self._make(min(max(raw / budget, 1.0), _MOST_RATIO) if budget > 0 else _MOST_RATIO)
+
+    def encode(self, first_line: int, pixels: Pixels) -> Encoded:
+        """Code one block, and hold what was measured against what is wanted.
+
+        Raises
+        ------
+        ConfigError
+            When the pixels cannot be coded so.
+        SwathError
+            When a pixel would be off by more than the bound: never, if there is no bug.
+        """
+        encoded = self.of(first_line, len(pixels)).encode(pixels)
+        bound = 0 if self.wanted.lossless else self.wanted.max_error
+        if bound is not None and encoded.stats.max_error > bound:
+            raise SwathError(
+                f"coding lines {first_line} and on with {self.coding.name} found an error of "
+                f"{encoded.stats.max_error} counts, allowed are {bound}: a bug, please report it"
+            )
+        return encoded
 
     def _paid(self, line: int) -> float:
         """Give what the blocks before a line pay of what stands beside them."""

@@ -51,13 +51,11 @@ def decoded_type(header: Header) -> np.dtype[Any]:
 def stated_error(header: Header) -> int | None:
     """Give the counts that a pixel may be off as a header states; None where it does not.
 
-    A file states it as ``pca max error`` or ``coded max error``, a decoded one goes on to.
+    A file states it as ``pca max error`` or ``coded max error``, a decoded one goes on to. Where
+    somebody else's header has both, the larger counts.
     """
-    for name in ("pca max error", "coded max error"):
-        value = header.get(name)
-        if isinstance(value, int) and value >= 0:
-            return value
-    return None
+    found = [header.get(name) for name in ("pca max error", "coded max error")]
+    return max((v for v in found if isinstance(v, int) and v >= 0), default=None)
 
 
 def plain_header(header: Header, coding: Coding) -> Header:

@@ -214,7 +214,7 @@ class CodingJob:
                     block = block.copy()
                     block[emptied] = 0
                     self.written.emptied += len(emptied)
-                yield functools.partial(codings.of(first, count).encode, block)
+                yield functools.partial(codings.encode, first, block)
             first += count
 
 

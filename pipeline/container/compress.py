@@ -114,7 +114,7 @@ def compress(
             spool = None
         job = CodingJob(source, codings, threads or default_threads(), progress or _silent, spool)
         candidates = None if out is None else [target]
-        made = write_whole(target, _GROWING, job.write, candidates=candidates)
+        made = write_whole(target, _GROWING, job.write, source=source.path, candidates=candidates)
         lines = source.header.lines
         return Compressed(
             made,

@@ -125,7 +125,7 @@ def decompress(
         payload.decode_on(backend)
         job = _Job(source, payload, threads, progress)
         job.check_room(target.parent)
-        made = write_whole(target, _GROWING, job.write, candidates=[target])
+        made = write_whole(target, _GROWING, job.write, source=source.path, candidates=[target])
         return Decompressed(
             made,
             payload.lines,

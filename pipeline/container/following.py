@@ -94,7 +94,7 @@ class Follower:
         crc = crc32(bytes_of(pixels))
         lost = [line - first for line in range(first, first + count) if line in self._lost]
         pixels[lost] = 0
-        encoded = self._codings.of(first, count).encode(pixels)
+        encoded = self._codings.encode(first, pixels)
         self._check_room(len(encoded.data))
         self._spool.add(first, count, Ahead(crc, lost, encoded))
         return True

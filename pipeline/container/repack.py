@@ -71,6 +71,7 @@ def repack(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = No
             target,
             ".repacking",
             lambda fd, work: _copy(archive, fd, work),
+            source=source,
             candidates=None if out is None else names(target),
         )
 

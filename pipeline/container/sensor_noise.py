@@ -6,6 +6,7 @@ Knows the reader and NumPy.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from pipeline.coding.interface import Noise
 from pipeline.container.header import Header
 from pipeline.container.reader import Container
 from pipeline.errors import ReferenceMismatchError
+
+#: Variance of a dark at most, counts²: its deviation is no more than a count can be.
+_MOST: Final = 65535.0**2
 
 
 def sensor_noise(source: Container) -> Noise:
@@ -59,8 +63,21 @@ def noise_of(header: Header, found: Mapping[str, NDArray[np.float32]], where: st
             f"{where}: noise: found no Reference/black_std.envi, which tells the sensor's "
             "noise; give an error instead"
         )
+    for name in {*found} & {"white", "black", "white_std", "black_std"}:
+        plane = found[name]
+        if plane.shape != (header.bands, header.samples):
+            raise ReferenceMismatchError(
+                f"{where}: noise: found a {name} of {plane.shape}, allowed are "
+                f"{(header.bands, header.samples)} bands, samples"
+            )
     dark = np.square(found["black_std"], dtype=np.float64)
-    variance = float(np.nanmean(dark))
+    known = dark[np.isfinite(dark)]
+    variance = float(known.mean()) if known.size else np.nan
+    if not variance <= _MOST:
+        raise ReferenceMismatchError(
+            f"{where}: noise: found a deviation of the black of {np.sqrt(variance):.6g} counts, "
+            f"allowed are 0 to {np.sqrt(_MOST):.0f}"
+        )
     if not {"white", "white_std", "black"} <= {*found}:
         return Noise(variance)
     white, black = (np.asarray(found[name], np.float64) for name in ("white", "black"))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.container.sink_io import lock_file, rename_new, storage_error, sync_folder
 from pipeline.container.zip_writer import fresh
-from pipeline.errors import StorageError
+from pipeline.errors import ConfigError, StorageError
 
 
 def write_whole(
@@ -20,6 +20,7 @@ def write_whole(
     ending: str,
     write: Callable[[int, Path], None],
     *,
+    source: Path,
     candidates: Iterable[Path] | None = None,
 ) -> Path:
     """Write ``target`` by way of a file beside it.
@@ -31,6 +32,8 @@ def write_whole(
         Of the file beside it; one that a run left which was cut short is removed.
     write : callable
         Takes an open file (reading and writing) and its name.
+    source : Path
+        What the new file is made from; never the file beside.
     candidates : iterable of Path, optional
         Names of which the first that is free is taken; by default ``target`` is replaced.
 
@@ -41,10 +44,16 @@ def write_whole(
 
     Raises
     ------
+    ConfigError
+        When the source has the name of the file beside.
     StorageError
         When the disk refuses, or another process writes the same file; nothing is left beside.
     """
     work = target.with_name(target.name + ending)
+    if work.exists() and source.exists() and work.samefile(source):
+        raise ConfigError(
+            f"{source}: {target.name} grows in a file of this name, allowed is one of another"
+        )
     fd = _begin(work)
     try:
         try:

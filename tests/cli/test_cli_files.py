@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -222,3 +224,13 @@ def test_long_lists_of_one_or_two_items_are_shown_cut() -> None:
     assert len(_short(["x" * 200, "y"])) == SHOWN
     assert _short([1] * 200) == "{1, 1, …, 1} (200 values)"
     assert _short([1, 2]) == "{1, 2}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_names_that_are_no_utf8_are_shown_as_json_can(
+    captured: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / os.fsdecode(b"bad\xff.hsi")
+    shutil.copy(captured, odd)
+    assert run(["validate", str(odd), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["files"][0]["file"] == f"{tmp_path}/bad?.hsi"

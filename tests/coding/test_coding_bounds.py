@@ -173,3 +173,31 @@ def test_the_same_pixels_give_the_same_bytes_from_any_thread() -> None:
         with ThreadPoolExecutor(4) as pool:
             made = list(pool.map(lambda _, c=coding: c.encode(cube).data, range(8)))
         assert len(set(made)) == 1
+
+
+@pytest.mark.parametrize("name", ["packed", "deflate"])
+def test_scores_beyond_24_bits_come_back(name: str, rng: np.random.Generator) -> None:
+    """A hot pixel among dark counts, in the finest step: its score is 22 million steps."""
+    cube = rng.normal(100, 2, (16, 448, 32)).round().astype(np.uint16)
+    cube[5, :, 7] = 65535
+    coding = make_coding(name, shape_of(cube), noise=Noise(0.0))
+    coded = coding.encode(cube)
+    assert coded.stats.steps == (1 / 16, 1 / 16)
+    off = off_by(cube, both_decoded(coding, coded.data, cube))
+    assert off.max() == coded.stats.max_error < 10
+
+
+@pytest.mark.parametrize("name", ["predicted", "smallest"])
+def test_a_prediction_near_the_end_of_int32_is_lossless(name: str) -> None:
+    """An outlier that no weight was learned from, times a weight of nearly 2¹⁵."""
+    rng, (lines, bands, samples) = np.random.default_rng(110), (128, 5, 2048)
+    far, top, n = int(rng.integers(33180, 33260)), int(rng.integers(150, 320)), lines * samples
+    one, other = ((rng.random(n) < share).astype(int) for share in (0.98, 0.3))
+    third = 16 + np.where(one == 0, far, 0) + 20 * other + rng.integers(-9, 10, n)
+    rows = np.stack([other, one, third, *rng.integers(0, 65536, (2, n))]).astype(np.uint16)
+    rows[:3, 5000] = top, 65535, 65535
+    cube = np.ascontiguousarray(rows.reshape(bands, lines, samples).transpose(1, 0, 2))
+    coding = make_coding(name, shape_of(cube), max_error=0)
+    coded = coding.encode(cube)
+    assert coded.stats.max_error == 0
+    np.testing.assert_array_equal(coding.decode(coded.data, lines), cube)

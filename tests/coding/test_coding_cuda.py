@@ -255,3 +255,14 @@ def test_a_block_of_two_parts_and_its_damages(coder: Coder, data: st.DataObject)
     flipped = block[:at] + bytes([block[at] ^ 1 << data.draw(st.integers(0, 7))]) + block[at + 1 :]
     agree(coding, coder, flipped, 40)
     agree(coding, coder, block[:at], 40)
+
+
+def test_scores_beyond_24_bits_come_back(coder: Coder, rng: np.random.Generator) -> None:
+    cube = rng.normal(100, 2, (8, 448, 16)).round().astype(np.uint16)
+    cube[5, :, 7] = 65535
+    for name in ("packed", "deflate"):
+        coding = make_coding(name, BlockShape(448, 16, cube.dtype), noise=Noise(0.0))
+        coded = coding.encode(cube)
+        decoded = agree(coding, coder, coded.data, len(cube))
+        assert decoded is not None
+        assert off_by(cube, decoded).max() == coded.stats.max_error < 10

@@ -49,6 +49,7 @@ def write_container(path: Path, cube: NDArray[Any], coding: Any) -> None:
         "decoded data type": envi_code(cube.dtype),
         "file type": coding.file_type,
         **coding.fields(),
+        "description": "{not a word of deflate}",
     }
     text = "ENVI\n" + "".join(f"{name} = {value}\n" for name, value in fields.items())
     with zipfile.ZipFile(path, "w") as file:

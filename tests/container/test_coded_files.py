@@ -6,6 +6,7 @@ import threading
 import tracemalloc
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from made_containers import counting, make_hsi
 
 import swath
+from pipeline.coding.predicted import PredictedCoding
 from pipeline.container.coded_header import masks_of, stated_error
 from pipeline.container.compress import Wanted, compress
 from pipeline.container.decompress import decompress
@@ -29,7 +31,7 @@ from pipeline.container.reader import Container
 from pipeline.container.repack import append_exploration, repack
 from pipeline.container.validate import validate
 from pipeline.container.zipfile_layout import scan
-from pipeline.errors import ConfigError, ContainerError
+from pipeline.errors import ConfigError, ContainerError, SwathError
 from pipeline.layout import LineStatus
 
 
@@ -333,6 +335,59 @@ def test_what_cannot_be_coded_is_refused_in_a_sentence(tmp_path, rng):
     with pytest.raises(ContainerError, match="PCA scores"):
         compress(tmp_path / "scores.hsi", tmp_path / "b.hsi")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["coded.hsi", "plain.hsi", "scores.hsi"]
+
+
+@pytest.mark.parametrize("kind", ["compressing", "decompressing"])
+def test_a_source_with_the_name_of_the_growing_file_is_refused(tmp_path, rng, kind):
+    plain, coded, _ = coded_capture(tmp_path, rng)
+    make, given = (compress, plain) if kind == "compressing" else (decompress, coded)
+    source = given.rename(tmp_path / f"out.hsi.{kind}")
+    before = source.read_bytes()
+    with pytest.raises(ConfigError, match=r"out\.hsi grows in a file of this name"):
+        make(source, tmp_path / "out.hsi")
+    assert source.read_bytes() == before
+    assert not (tmp_path / "out.hsi").exists()
+
+
+def test_an_error_beyond_the_bound_is_never_written(tmp_path, rng, monkeypatch):
+    plain, _, _ = coded_capture(tmp_path, rng)
+    encode = PredictedCoding.encode
+
+    def wrong(self, pixels):
+        made = encode(self, pixels)
+        return replace(made, stats=replace(made.stats, max_error=3))
+
+    monkeypatch.setattr(PredictedCoding, "encode", wrong)
+    code(plain, tmp_path / "b.hsi", coding="predicted", max_error=3)
+    for wanted, allowed in ((Wanted("predicted", max_error=2), 2), (Wanted("predicted"), 0)):
+        with pytest.raises(SwathError, match=f"an error of 3 counts, allowed are {allowed}"):
+            compress(plain, tmp_path / "c.hsi", wanted)
+    assert not list(tmp_path.glob("c.hsi*"))
+
+
+def test_of_two_errors_that_a_header_states_the_larger_counts(tmp_path, rng):
+    header = {"pca max error": 0}
+    source = make_hsi(tmp_path / "a.hsi", rng.integers(0, 999, (9, 8, 7)).astype("u2"), header)
+    code(source, tmp_path / "b.hsi", coding="predicted", max_error=9)
+    decompress(tmp_path / "b.hsi", tmp_path / "c.hsi")
+    for name in ("b.hsi", "c.hsi"):
+        with Container(tmp_path / name) as cube:
+            assert stated_error(cube.header) == 9
+
+
+@pytest.mark.parametrize(
+    ("std", "text"),
+    [
+        (np.full((6, 24), 1e30), r"a deviation of the black of 1e\+30 counts"),
+        (np.full((6, 24), np.nan), "a deviation of the black of nan counts"),
+        (np.ones((3, 24)), r"a black_std of \(3, 24\), allowed are \(6, 24\) bands, samples"),
+    ],
+)
+def test_a_noise_that_no_sensor_has_is_refused(tmp_path, std, text):
+    references = {"black": (np.ones((6, 24)), {}), "black_std": (std, {})}
+    source = make_hsi(tmp_path / "a.hsi", counting((4, 24, 6), "u2"), references=references)
+    with pytest.raises(ContainerError, match=text):
+        compress(source, tmp_path / "b.hsi", Wanted(noise=True))
 
 
 @pytest.mark.parametrize("level", ["nan", "inf", "-1", "0", "1e300"])
