@@ -23,8 +23,12 @@ import numba
 
 #: Where kernels and what they call are.
 PACKAGES: Final = ("compute", "coding")
-#: How long a process waits for another that compiles the same function, seconds.
+#: How long a process waits in all for others that compile the same functions, seconds: one that
+#: stands still holds its lock.
 PATIENCE: Final = 60.0
+_PAUSE: Final = 0.05
+#: So far.
+_waited = [0.0]
 
 
 def compile_kernel(
@@ -52,7 +56,7 @@ def compile_kernel(
 
 @contextlib.contextmanager
 def one_at_a_time(file: Path) -> Iterator[None]:
-    """Hold a file's lock, which ends with the process; after a while, go on without it.
+    """Hold a file's lock, which ends with the process; after a while, go on without any.
 
     Who waited finds the kernel in the cache. And numba's list of a function's kernels is read,
     extended and written: of two that do so at once, one is forgotten.
@@ -66,13 +70,13 @@ def one_at_a_time(file: Path) -> Iterator[None]:
         # where there can be no lock, the worst is a kernel that is compiled twice
         with contextlib.suppress(OSError):
             held = stack.enter_context(file.open("ab"))
-            until = time.monotonic() + PATIENCE
-            while time.monotonic() < until:
+            while _waited[0] < PATIENCE:
                 try:
                     fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
-                    time.sleep(0.05)
+                    time.sleep(_PAUSE)
+                    _waited[0] += _PAUSE
         yield
 
 

@@ -19,6 +19,8 @@ from pipeline.references import Reference
 BEGINNINGS: Final = {"white": ("white",), "black": ("black", "dark")}
 #: Ends of names of files that belong to a reference and are none themselves.
 _BELONGING: Final = ("_std", "_black", "_after", "_dark")
+#: Beginnings of names of maps of bad pixels, which may lie beside references.
+_MAPS: Final = "bad"
 Kind = Literal["white", "black", "white_black"]
 
 
@@ -113,6 +115,7 @@ def named_otherwise(folder: Path) -> int:
         path.suffix.casefold() == ".hdr"
         and path not in whole
         and not path.stem.casefold().endswith(_BELONGING)
+        and not path.stem.casefold().startswith(_MAPS)
         for path in folder.iterdir()
     )
 

@@ -12,6 +12,7 @@ from rigs import SIMULATED, capture, replay_rig, write_rig
 
 import pipeline.container.coding_job as coding_job
 import swath
+from pipeline.cli.app import run
 from pipeline.cli.display import summary
 from pipeline.coded_capture import code_capture
 from pipeline.config import PcaConfig
@@ -44,7 +45,11 @@ def spooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("store", "keys"), MODES, ids=lambda x: x if isinstance(x, str) else x[-1:]
 )
 def test_a_coded_capture_is_whole_and_says_how_far_it_is_off(
-    tmp_path: Path, spooled: Path, store: str, keys: list[str]
+    tmp_path: Path,
+    spooled: Path,
+    store: str,
+    keys: list[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     path = write_rig(tmp_path)
     events: list[Event] = []
@@ -73,6 +78,10 @@ def test_a_coded_capture_is_whole_and_says_how_far_it_is_off(
     assert done.store == store
     assert f"  {result.coded}" in summary(done)
     assert Path(result.file).stat().st_size == result.bytes == done.bytes
+    capfd.readouterr()
+    Path(f"{result.file}.partial.d").mkdir()  # as when it could not be removed
+    assert run(["recover", result.file]) == 0
+    assert "not coded" not in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

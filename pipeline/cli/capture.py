@@ -99,6 +99,7 @@ def record(rig: Rig, rig_path: Path, overrides: tuple[str, ...], json: bool, **w
 
 def left_behind(display: CaptureDisplay) -> str:
     """Say what an interrupted capture left, and what finishes it."""
+    import contextlib
     import glob
 
     from pipeline.cli.output import called, quoted, short_path
@@ -112,9 +113,11 @@ def left_behind(display: CaptureDisplay) -> str:
     file = Path(display.armed.file)
     pattern = f"{glob.escape(file.stem)}*{file.suffix}"
 
-    def newest(pattern: str) -> Path | None:
-        found = {path: path.stat().st_mtime for path in file.parent.glob(pattern)}
-        since = display.begun - 2.0  # clocks of file systems are coarser
+    def newest(pattern: str, since: float = 0.0) -> Path | None:
+        found = {}
+        for path in file.parent.glob(pattern):
+            with contextlib.suppress(OSError):  # somebody else's, renamed meanwhile
+                found[path] = path.stat().st_mtime
         return max(
             (path for path in found if found[path] > since), key=found.__getitem__, default=None
         )
@@ -122,7 +125,8 @@ def left_behind(display: CaptureDisplay) -> str:
     if (partial := newest(pattern + PARTIAL)) is not None:
         path = quoted(short_path(partial))
         return f"what was recorded is in {path}; {called()} recover {path} finishes it"
-    if (whole := newest(pattern)) is not None:  # it was being coded, or just had been
+    # it was being coded, or just had been; clocks of files are a little coarser
+    if (whole := newest(pattern, display.begun - 0.1)) is not None:
         return f"what was recorded is in {short_path(whole)}, which is whole"
     return f"no unfinished file is left in {short_path(file.parent)}"
 

@@ -52,7 +52,8 @@ def recover(
             cut = report.dropped_bytes * cube.header.lines // max(cube.header.data_bytes, 1)
         print(f"  cut off at the end: {count_text(cut, 'line')}, {size_text(report.dropped_bytes)}")
     with open_container(report.file) as cube:
-        rig = cube.entry(RIG) if RIG in cube.entries else b""
+        known = RIG in cube.entries and not cube.header.coded
+        rig = cube.entry(RIG) if known else b""
     if (options := compress_options(rig)) is not None:
         path = quoted(short_path(report.file))
         print(

@@ -1,4 +1,4 @@
-"""``swath sidecar``: a header beside the container, with which any ENVI reader opens it."""
+"""``swath sidecar``: a header beside the container, with which ENVI readers open it."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 #: Receives what is done and what there is to do in all.
 Report = Callable[[int, int], None]
@@ -50,9 +51,11 @@ def _ended_like_ctrl_c() -> Iterator[None]:
     """Raise KeyboardInterrupt for these signals inside the block, unless somebody handles them."""
 
     def handle(number: int, frame: FrameType | None) -> None:
+        for other in before:  # a closed terminal may send several
+            signal.signal(other, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = {}
+    before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)

@@ -161,7 +161,7 @@ class Plan:
 
 
 def encode_rows(values: Rows, plan: Plan | None = None) -> bytes:
-    """Code rows of integers below 2²³ in magnitude.
+    """Code rows of integers; tables are chosen best for magnitudes below 2²³.
 
     Parameters
     ----------

@@ -99,7 +99,8 @@ def compress(
     Raises
     ------
     ConfigError
-        When ``out`` exists, or the cube cannot be coded as asked.
+        When ``out`` exists, the cube cannot be coded as asked, or the source has the name of the
+        file that grows beside ``out``.
     DeviceError
         When there is no GPU, or it fails.
     ContainerError
@@ -114,7 +115,7 @@ def compress(
             spool = None
         job = CodingJob(source, codings, threads or default_threads(), progress or _silent, spool)
         candidates = None if out is None else [target]
-        made = write_whole(target, _GROWING, job.write, source=source.path, candidates=candidates)
+        made = write_whole(target, _GROWING, job.write, sources=source.files, candidates=candidates)
         lines = source.header.lines
         return Compressed(
             made,

@@ -52,6 +52,11 @@ class CutFile:
         where = f"{path}: data.envi"
         self.coded = CodedPayload(os.dup(fd), start, size, self.header, index, where)
 
+    @property
+    def files(self) -> list[Path]:
+        """The file alone."""
+        return [self.path]
+
     def __enter__(self) -> CutFile:
         return self
 

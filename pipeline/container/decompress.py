@@ -108,7 +108,8 @@ def decompress(
     Raises
     ------
     ConfigError
-        When ``out`` exists, or the backend has nothing for this coding.
+        When ``out`` exists, the backend has nothing for this coding, or the source has the name of
+        the file that grows beside ``out``.
     DeviceError
         When there is no GPU, or it fails.
     ContainerError
@@ -125,7 +126,7 @@ def decompress(
         payload.decode_on(backend)
         job = _Job(source, payload, threads, progress)
         job.check_room(target.parent)
-        made = write_whole(target, _GROWING, job.write, source=source.path, candidates=[target])
+        made = write_whole(target, _GROWING, job.write, sources=source.files, candidates=[target])
         return Decompressed(
             made,
             payload.lines,

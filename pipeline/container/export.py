@@ -144,10 +144,11 @@ def export(
         raise ContainerError(f"export: found {shape} lines, samples, bands, allowed are none of 0")
     header = _header(path, chosen, cube, indices, dtype)
     place = Path(folder)
-    if place.exists() and not place.is_dir():
-        raise ContainerError(f"{place}: found a file, allowed is a folder, or a name for one")
-    new = not place.exists()
+    new = False
     try:
+        new = not place.exists()
+        if not new and not place.is_dir():
+            raise ContainerError(f"{place}: found a file, allowed is a folder, or a name for one")
         place.mkdir(parents=True, exist_ok=True)
         for name in ("data.hdr", "data.img"):
             if (place / name).exists():
@@ -354,7 +355,7 @@ def _copy_entries(container: Container, place: Path, *, references: bool) -> Non
 
 
 def sidecar(path: str | os.PathLike[str]) -> Path:
-    """Write ``NAME.hdr`` beside ``NAME.hsi``, so that any ENVI reader opens it in place.
+    """Write ``NAME.hdr`` beside ``NAME.hsi``, so that ENVI readers open it in place.
 
     Returns
     -------

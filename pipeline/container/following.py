@@ -85,6 +85,8 @@ class Follower:
             When the pixels cannot be coded as asked.
         StorageError
             When the disk has no room for it.
+        SwathError
+            When a pixel would be off by more than the bound.
         """
         self._look()
         if not self._waiting:

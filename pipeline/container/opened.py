@@ -175,10 +175,17 @@ class OpenedFile:
         return self._archive
 
     @property
+    def files(self) -> list[Path]:
+        """The container, or header and data of a plain ENVI file."""
+        if self._archive is None:
+            return [self._envi_header, self._plain_data()]
+        return [self.path]
+
+    @property
     def entries(self) -> list[str]:
         """Names of all entries; of a plain ENVI file, of header and data file."""
         if self._archive is None:
-            return [self._envi_header.name, self._plain_data().name]
+            return [file.name for file in self.files]
         return list(self._archive.entries)
 
     @property

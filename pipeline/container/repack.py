@@ -54,7 +54,7 @@ def repack(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = No
     Raises
     ------
     ConfigError
-        When ``out`` exists.
+        When ``out`` exists, or the source has the name of the file that grows beside it.
     ContainerError
         When the container cannot be read or an entry is damaged.
     StorageError
@@ -71,7 +71,7 @@ def repack(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = No
             target,
             ".repacking",
             lambda fd, work: _copy(archive, fd, work),
-            source=source,
+            sources=[source],
             candidates=None if out is None else names(target),
         )
 

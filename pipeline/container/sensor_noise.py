@@ -16,8 +16,8 @@ from pipeline.container.header import Header
 from pipeline.container.reader import Container
 from pipeline.errors import ReferenceMismatchError
 
-#: Variance of a dark at most, counts²: its deviation is no more than a count can be.
-_MOST: Final = 65535.0**2
+#: The largest count; no deviation is larger.
+_BRIGHTEST: Final = 65535.0
 
 
 def sensor_noise(source: Container) -> Noise:
@@ -73,10 +73,10 @@ def noise_of(header: Header, found: Mapping[str, NDArray[np.float32]], where: st
     dark = np.square(found["black_std"], dtype=np.float64)
     known = dark[np.isfinite(dark)]
     variance = float(known.mean()) if known.size else np.nan
-    if not variance <= _MOST:
+    if not variance <= _BRIGHTEST**2:
         raise ReferenceMismatchError(
             f"{where}: noise: found a deviation of the black of {np.sqrt(variance):.6g} counts, "
-            f"allowed are 0 to {np.sqrt(_MOST):.0f}"
+            f"allowed are 0 to {_BRIGHTEST:.0f}"
         )
     if not {"white", "white_std", "black"} <= {*found}:
         return Noise(variance)
@@ -89,4 +89,10 @@ def noise_of(header: Header, found: Mapping[str, NDArray[np.float32]], where: st
     slope = max(float((light - dark)[good].sum()) / signal, 0.0) if signal > 0 else 0.0
     # The curve begins at the black level, not at count 0.
     offset = float(np.nanmean(black))
-    return Noise(max(variance - slope * offset, 0.0), slope)
+    made = Noise(max(variance - slope * offset, 0.0), slope)
+    if not made.sigma(_BRIGHTEST) <= _BRIGHTEST:
+        raise ReferenceMismatchError(
+            f"{where}: noise: found one of {made.sigma(_BRIGHTEST):.6g} counts at full scale by "
+            f"white_std, allowed are 0 to {_BRIGHTEST:.0f}"
+        )
+    return made

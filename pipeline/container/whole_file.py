@@ -20,7 +20,7 @@ def write_whole(
     ending: str,
     write: Callable[[int, Path], None],
     *,
-    source: Path,
+    sources: Iterable[Path],
     candidates: Iterable[Path] | None = None,
 ) -> Path:
     """Write ``target`` by way of a file beside it.
@@ -32,8 +32,8 @@ def write_whole(
         Of the file beside it; one that a run left which was cut short is removed.
     write : callable
         Takes an open file (reading and writing) and its name.
-    source : Path
-        What the new file is made from; never the file beside.
+    sources : iterable of Path
+        Files that the new one is made from; never the file beside.
     candidates : iterable of Path, optional
         Names of which the first that is free is taken; by default ``target`` is replaced.
 
@@ -45,15 +45,16 @@ def write_whole(
     Raises
     ------
     ConfigError
-        When the source has the name of the file beside.
+        When a source has the name of the file beside.
     StorageError
         When the disk refuses, or another process writes the same file; nothing is left beside.
     """
     work = target.with_name(target.name + ending)
-    if work.exists() and source.exists() and work.samefile(source):
-        raise ConfigError(
-            f"{source}: {target.name} grows in a file of this name, allowed is one of another"
-        )
+    for source in sources:
+        if _is_same(work, source):
+            raise ConfigError(
+                f"{source}: {target.name} grows in a file of this name, allowed is one of another"
+            )
     fd = _begin(work)
     try:
         try:
@@ -73,6 +74,13 @@ def write_whole(
         work.unlink(missing_ok=True)
         raise
     return target
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there
+        return False
 
 
 def _begin(work: Path) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipeline.coding.choose import coding_of, make_coding
 from pipeline.coding.compiled import compile_pixels
 from pipeline.coding.interface import DTYPES, BlockShape, Coding, Noise
+from pipeline.coding.predicted import _weights
 
 pytest.importorskip("numba")
 
@@ -185,6 +186,14 @@ def test_scores_beyond_24_bits_come_back(name: str, rng: np.random.Generator) ->
     assert coded.stats.steps == (1 / 16, 1 / 16)
     off = off_by(cube, both_decoded(coding, coded.data, cube))
     assert off.max() == coded.stats.max_error < 10
+
+
+def test_a_weight_leaves_room_for_what_a_value_differs_from_its_prediction() -> None:
+    """2¹⁵ · 65535 is below 2³¹, and so is no more what a value about its mean adds."""
+    moments, about = np.array([[1e6]]), np.array([32768e6])
+    for top, weight in ((65535.0, 0), (65000.0, 32768)):
+        found, _, _ = _weights(moments, about, 2.0**50, 1000, np.array([top]))
+        assert found.tolist() == [weight]
 
 
 @pytest.mark.parametrize("name", ["predicted", "smallest"])

@@ -349,6 +349,17 @@ def test_a_source_with_the_name_of_the_growing_file_is_refused(tmp_path, rng, ki
     assert not (tmp_path / "out.hsi").exists()
 
 
+def test_nor_is_the_data_of_an_envi_header_removed(tmp_path, rng):
+    header = write_envi(tmp_path, "plain", rng.integers(0, 99, (4, 3, 5)).astype("u2"))
+    data = tmp_path / "out.hsi.compressing"
+    (tmp_path / "plain.envi").rename(data)
+    header = header.rename(tmp_path / "out.hsi.compressing.hdr")
+    before = data.read_bytes()
+    with pytest.raises(ConfigError, match=r"out\.hsi grows in a file of this name"):
+        compress(header, tmp_path / "out.hsi")
+    assert data.read_bytes() == before
+
+
 def test_an_error_beyond_the_bound_is_never_written(tmp_path, rng, monkeypatch):
     plain, _, _ = coded_capture(tmp_path, rng)
     encode = PredictedCoding.encode
@@ -380,11 +391,15 @@ def test_of_two_errors_that_a_header_states_the_larger_counts(tmp_path, rng):
     [
         (np.full((6, 24), 1e30), r"a deviation of the black of 1e\+30 counts"),
         (np.full((6, 24), np.nan), "a deviation of the black of nan counts"),
+        (np.full((6, 24), 1e18), r"one of \S+ counts at full scale by white_std"),
         (np.ones((3, 24)), r"a black_std of \(3, 24\), allowed are \(6, 24\) bands, samples"),
     ],
 )
 def test_a_noise_that_no_sensor_has_is_refused(tmp_path, std, text):
     references = {"black": (np.ones((6, 24)), {}), "black_std": (std, {})}
+    if text.startswith("one of"):
+        references |= {"white": (np.full((6, 24), 9.0), {}), "white_std": (std, {})}
+        references["black_std"] = (np.ones((6, 24)), {})
     source = make_hsi(tmp_path / "a.hsi", counting((4, 24, 6), "u2"), references=references)
     with pytest.raises(ContainerError, match=text):
         compress(source, tmp_path / "b.hsi", Wanted(noise=True))
