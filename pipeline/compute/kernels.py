@@ -94,54 +94,59 @@ def pass_bands(  # type: ignore[no-untyped-def]
             if spare >= 0 and complete:
                 row = spare
             there = np.int64(0)
-            n = start
-            while n < stop:
-                end = n  # lines that are there, one after another
-                while end < stop and valid[end] != 0:
-                    end += 1
-                if end == n:
-                    if out is not None:
-                        for b in range(tile, tile_end):
-                            out[n, b] = to.unknown
-                    n += 1
-                    continue
-                for b in range(tile, tile_end):
-                    if sums is not None and there == 0:
-                        sums[row, b] = NOUGHT
-                    first, last = fix_from[b], fix_from[b + 1]
+            for n in range(start, stop):
+                there += np.int64(valid[n] != 0)
+            for b in range(tile, tile_end):
+                if sums is not None:
+                    sums[row, b] = NOUGHT
+                first, last = fix_from[b], fix_from[b + 1]
+                mended = first == last
+                if there == stop - start:
                     # What is written past the caches should not be touched again: a store there
                     # waits for memory. So bad pixels take their value before it is written.
-                    foreseen = False
-                    if past and first < last and end - n == STRIP and safe[b] >= 0:
-                        foreseen = foresee_row(
-                            *(raw, layout, n, to, black, gain),
+                    if past and not mended and complete and safe[b] >= 0:
+                        mended = foresee_row(
+                            *(raw, layout, start, to, black, gain),
                             *(first, last, fix, weight, extra, factors),
                         )
-                    more, again = correct_row(
-                        *(raw, layout, scratch, n, end - n, b, level, to),
-                        *(black, gain, dark, safe[b], bright, low, sums, row),
-                        *(out, extra, fix, first, last, foreseen, past, factors),
-                    )
+                    if mended and first < last:
+                        more, again = correct_row(
+                            *(raw, layout, scratch, start, stop - start, b, level, to),
+                            *(black, gain, dark, safe[b], bright, low, sums, row),
+                            *(out, extra, fix, first, last, past, factors),
+                        )
+                        if again:
+                            mend_row(
+                                *(raw, layout, valid, start, stop, row, to, black, gain),
+                                *(first, last, fix, weight, None, out, factors),
+                            )
+                    else:
+                        more, _ = correct_row(
+                            *(raw, layout, scratch, start, stop - start, b, level, to),
+                            *(black, gain, dark, safe[b], bright, low, sums, row),
+                            *(out, None, fix, first, last, past, factors),
+                        )
                     clipped += more
-                    if not foreseen:
-                        clipped += mend_row(
-                            *(raw, layout, n, end, row, to, black, gain),
-                            *(first, last, fix, weight, sums, out, factors),
-                        )
-                    elif again:
-                        mend_row(
-                            *(raw, layout, n, end, row, to, black, gain),
-                            *(first, last, fix, weight, None, out, factors),
-                        )
-                    if out is not None:
-                        for i in range(blank_from[b], blank_from[b + 1]):
-                            for j in range(n, end):
-                                out[j, b, blank[i, 1]] = to.unknown
-                there += end - n
-                n = end
-            if sums is not None and there == 0:
-                for b in range(tile, tile_end):
-                    sums[row, b] = NOUGHT
+                else:
+                    for n in range(start, stop):
+                        if valid[n] != 0:
+                            more, _ = correct_row(
+                                *(raw, layout, scratch, n, 1, b, level, to),
+                                *(black, gain, dark, safe[b], bright, low, sums, row),
+                                *(out, None, fix, first, last, past, factors),
+                            )
+                            clipped += more
+                        elif out is not None:
+                            out[n, b] = to.unknown
+                if not mended:
+                    clipped += mend_row(
+                        *(raw, layout, valid, start, stop, row, to, black, gain),
+                        *(first, last, fix, weight, sums, out, factors),
+                    )
+                if out is not None:
+                    for i in range(blank_from[b], blank_from[b + 1]):
+                        for n in range(start, stop):
+                            out[n, b, blank[i, 1]] = to.unknown
             if means is not None and complete:
                 _means(sums[row], share, F4(there), tile, tile_end, means[k])
         tile = take_number(turn) * TILE

@@ -25,7 +25,7 @@ NOUGHT = F4(0.0)
 STRIP: Final = 4
 
 # Reference counts are off (nothing here owns memory): two threads would fight over them.
-helper = numba.njit(nogil=True, error_model="numpy", _nrt=False, forceinline=False)
+helper = numba.njit(nogil=True, error_model="numpy", _nrt=False)
 # What every row goes through: a call would pass some sixty values over the stack.
 inlined = numba.njit(nogil=True, error_model="numpy", _nrt=False, forceinline=True)
 
@@ -91,49 +91,70 @@ def _count_clipped(row, black, gain, to, factors, n):  # type: ignore[no-untyped
     return clipped
 
 
-@helper
-def _rows_with_care(  # type: ignore[no-untyped-def]
-    counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b, fix, first, last, factors
+@inlined
+def _rows(  # type: ignore[no-untyped-def]
+    counts,
+    r,
+    rb,
+    m,
+    black,
+    gain,
+    dark,
+    low,
+    sums,
+    k,
+    out,
+    n,
+    b,
+    extra,
+    fix,
+    first,
+    last,
+    care,
+    past,
+    factors,
 ):
-    """Work on a row of ``m`` lines where values may leave the limits or a gain is NaN."""
-    if m == STRIP:
+    """Work on row ``b`` of lines ``n`` … ``n + m - 1``, whose counts begin at ``r``, ``rb``."""
+    if m == 4:
+        at, to = (r, r + 1, r + 2, r + 3), (n, n + 1, n + 2, n + 3)
+        if care:
+            return work_on_rows(
+                *(counts, at, rb, black, gain, dark, low, sums, k),
+                *(out, to, b, None, fix, first, last, True, None, factors),
+            )
+        if not past:
+            return work_on_rows(
+                *(counts, at, rb, black, gain, dark, low, sums, k),
+                *(out, to, b, None, fix, first, last, None, None, factors),
+            )
         return work_on_rows(
-            *(counts, (r, r + 1, r + 2, r + 3), rb, black, gain, dark, low, sums, k),
-            *(out, (n, n + 1, n + 2, n + 3), b, None, fix, first, last, True, None, factors),
+            *(counts, at, rb, black, gain, dark, low, sums, k),
+            *(out, to, b, extra, fix, first, last, None, True, factors),
         )
     changed = np.int32(0)
     brightest = np.int32(0)
-    for j in range(m):
-        more, larger = work_on_rows(
-            *(counts, (r + j,), rb, black, gain, dark, low, sums, k),
-            *(out, (n + j,), b, None, fix, first, last, True, None, factors),
-        )
-        changed |= more
-        brightest = max(brightest, larger)
-    return changed, brightest
-
-
-@helper
-def _few_rows(  # type: ignore[no-untyped-def]
-    counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b, fix, first, last, factors
-):
-    """Work on a row of less than four lines, without care."""
-    brightest = np.int32(0)
     done = 0
-    if m > 1:
-        _, brightest = work_on_rows(
+    if m > 1 and not care:
+        changed, brightest = work_on_rows(
             *(counts, (r, r + 1), rb, black, gain, dark, low, sums, k),
             *(out, (n, n + 1), b, None, fix, first, last, None, None, factors),
         )
         done = 2
     while done < m:
-        _, larger = work_on_rows(
-            *(counts, (r + done,), rb, black, gain, dark, low, sums, k),
-            *(out, (n + done,), b, None, fix, first, last, None, None, factors),
-        )
+        if care:
+            more, larger = work_on_rows(
+                *(counts, (r + done,), rb, black, gain, dark, low, sums, k),
+                *(out, (n + done,), b, None, fix, first, last, True, None, factors),
+            )
+        else:
+            more, larger = work_on_rows(
+                *(counts, (r + done,), rb, black, gain, dark, low, sums, k),
+                *(out, (n + done,), b, None, fix, first, last, None, None, factors),
+            )
+        changed |= more
         brightest = max(brightest, larger)
         done += 1
-    return np.int32(0), brightest
+    return changed, brightest
 
 
 @inlined
@@ -159,14 +180,12 @@ def correct_row(  # type: ignore[no-untyped-def]
     fix,
     first,
     last,
-    foreseen,
     past,
     factors,
 ):
     """Work on row ``b`` of ``m`` consecutive lines that are there.
 
-    With ``foreseen`` bad pixels get the values in ``extra``. Gives values clipped, and whether the
-    row was stored a second time, without these.
+    Gives values clipped, and whether the row was stored a second time, without what is extra.
     """
     if raw.ndim == 3:
         counts, r, rb = raw, n, b
@@ -175,35 +194,10 @@ def correct_row(  # type: ignore[no-untyped-def]
             unpack_row(layout, raw[n + j], b * scratch.shape[2], scratch[j, 0])
         counts, r, rb = scratch, 0, 0
     care = safe < 0
-    at, to_lines = (r, r + 1, r + 2, r + 3), (n, n + 1, n + 2, n + 3)
-    # Whole strips that need no care are most of all. The rest is called, not inlined: each more of
-    # these loops takes a quarter of a second to compile.
-    if m == STRIP and not care and not foreseen:
-        if past:
-            changed, brightest = work_on_rows(
-                *(counts, at, rb, black, gain, dark, low, sums, k),
-                *(out, to_lines, b, None, fix, first, last, None, True, factors),
-            )
-        else:
-            changed, brightest = work_on_rows(
-                *(counts, at, rb, black, gain, dark, low, sums, k),
-                *(out, to_lines, b, None, fix, first, last, None, None, factors),
-            )
-    elif foreseen:
-        changed, brightest = work_on_rows(
-            *(counts, at, rb, black, gain, dark, low, sums, k),
-            *(out, to_lines, b, extra, fix, first, last, None, True, factors),
-        )
-    elif care:
-        changed, brightest = _rows_with_care(
-            *(counts, r, rb, m, black, gain, dark, low, sums, k),
-            *(out, n, b, fix, first, last, factors),
-        )
-    else:
-        changed, brightest = _few_rows(
-            *(counts, r, rb, m, black, gain, dark, low, sums, k),
-            *(out, n, b, fix, first, last, factors),
-        )
+    changed, brightest = _rows(
+        *(counts, r, rb, m, black, gain, dark, low, sums, k, out, n, b),
+        *(extra, fix, first, last, care, past, factors),
+    )
     clipped = np.int64(0)
     # bad pixels are neither bright nor dark (with care: else ``dark`` is 0 there)
     if level >= 0 and brightest >= level:
@@ -221,9 +215,9 @@ def correct_row(  # type: ignore[no-untyped-def]
                 )
     again = not care and brightest > safe and out is not None
     if again:  # with care; counted and summed up it is already
-        changed, _ = _rows_with_care(
+        changed, _ = _rows(
             *(counts, r, rb, m, black, gain, dark, None, None, k, out, n, b),
-            *(fix, first, last, factors),
+            *(None, fix, first, last, True, False, factors),
         )
     if changed != 0:
         for j in range(m):
@@ -278,6 +272,7 @@ def _stored(v, scale, to):  # type: ignore[no-untyped-def]
 def mend_row(  # type: ignore[no-untyped-def]
     raw,
     layout,
+    valid,
     start,
     stop,
     k,
@@ -300,6 +295,8 @@ def mend_row(  # type: ignore[no-untyped-def]
         b, s = fix[i, 0], fix[i, 1]
         by = _neighbours(fix, i, black, gain)
         for n in range(start, stop):
+            if valid[n] == 0:
+                continue
             v = _between(raw, layout, black.shape[1], n, by, weight[i], factors)
             if sums is not None:
                 sums[k, b, s // STRIP] += v * _times(F4(1.0), factors, n)
