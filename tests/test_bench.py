@@ -398,6 +398,19 @@ def test_it_runs_from_the_checkout(tmp_path: Path) -> None:
     assert all(row["met"] is None for row in told["rows"])
 
 
+def test_a_signal_that_comes_while_a_tool_ends_does_not_kill_it() -> None:
+    code = f"""
+import os, signal, sys
+sys.path.insert(0, {str(TOOLS)!r})
+import ending
+status = ending.run("tool", lambda: os.kill(os.getpid(), signal.SIGTERM))
+os.kill(os.getpid(), signal.SIGTERM)
+sys.exit(status)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "tool: ended by SIGTERM\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("section", ["link", "latency"])
 def test_a_bench_that_is_ended_says_so_and_leaves_nothing(

@@ -58,6 +58,9 @@ class Signals:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if self.first:  # the process ends now: none of them cuts that short, but for a fourth
+            self._raised_s = math.inf
+            return
         for number, how in self._before.items():
             signal.signal(number, how or signal.SIG_DFL)
 
