@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.cli import info
 from pipeline.cli.app import run
+from pipeline.cli.waiting import progress
 from pipeline.container.envi import write_envi
 from pipeline.errors import CameraError
 
@@ -166,6 +167,24 @@ def test_a_closed_output_is_no_matter() -> None:
     command = f'"{sys.executable}" -m pipeline.cli version >&-'
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_second_signal_leaves_what_cleans_up_alone() -> None:
+    cleaned = []
+
+    def ended_twice() -> None:
+        with progress("work"):
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+                cleaned.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        ended_twice()
+    assert cleaned
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 #: What the command is at when the signal comes.
