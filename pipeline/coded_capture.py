@@ -24,15 +24,14 @@ from pipeline.layout import envi_dtype
 from pipeline.references import ReferenceSet
 from pipeline.stream.messages import CameraInfo
 
+#: Bits of a pixel that 'store = "packints"' holds.
+PACKED_BITS = 12
+
 
 class _Rig(msgspec.Struct):
     """Of a rig file what is read again."""
 
     pipeline: PipelineConfig
-
-
-#: Bits of a pixel that 'store = "packints"' holds.
-PACKED_BITS = 12
 
 
 def wanted_coding(pipeline: PipelineConfig) -> Wanted | None:
@@ -57,7 +56,7 @@ def compress_options(rig: bytes) -> str | None:
     Parameters
     ----------
     rig : bytes
-        ``Metadata/rig.json`` of its container.
+        ``config.RIG_ENTRY`` of its container.
 
     Returns
     -------

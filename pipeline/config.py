@@ -15,6 +15,8 @@ from msgspec import Meta
 Positive = Annotated[float, Meta(gt=0)]
 PositiveInt = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
+#: Entry of a container that holds the rig file as its capture read it.
+RIG_ENTRY = "Metadata/rig.json"
 #: No spectrograph reaches so far into the ultraviolet: wavelengths below are in another unit, nm.
 LEAST_NM = 100.0
 #: A reflectance of a panel above is in another unit, such as %.

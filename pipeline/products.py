@@ -13,6 +13,7 @@ import msgspec
 
 from pipeline.arming import Plan
 from pipeline.bad_pixel_map import COORDINATES, class_fields
+from pipeline.config import RIG_ENTRY
 from pipeline.container.envi import encode_envi
 from pipeline.container.finishing import GrownEnvi
 from pipeline.container.header import Header
@@ -32,7 +33,7 @@ def starting_entries(plan: Plan) -> dict[str, bytes]:
         **plan.references.entries(plan.axis),
         **_bad_pixel_entries(plan),
         f"Metadata/{plan.camera_file}.json": camera_description(plan.info),
-        "Metadata/rig.json": msgspec.json.format(msgspec.json.encode(plan.rig), indent=1),
+        RIG_ENTRY: msgspec.json.format(msgspec.json.encode(plan.rig), indent=1),
         **plan.more_entries,
     }
 

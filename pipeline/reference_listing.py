@@ -86,8 +86,8 @@ class Listing:
     folder : Path
     items : list of Listed
         Whites first, each kind by name.
-    others : int
-        Headers that are passed over: their names begin with none of the words for a kind.
+    passed_over : int
+        Headers whose names begin with none of the words for a kind.
     choice : dict
         By kind what a rig would take and do with it, or why nothing; empty without a rig.
     chosen : dict
@@ -96,7 +96,7 @@ class Listing:
 
     folder: Path
     items: list[Listed]
-    others: int = 0
+    passed_over: int = 0
     choice: dict[str, list[str]] = field(default_factory=dict)
     chosen: dict[str, bool] = field(default_factory=dict)
 
@@ -105,7 +105,7 @@ class Listing:
         return {
             "folder": str(self.folder),
             "references": [item.as_object() for item in self.items],
-            "passed_over": self.others,
+            "passed_over": self.passed_over,
             "choice": {
                 kind: {"found": self.chosen[kind], "said": said}
                 for kind, said in self.choice.items()
@@ -119,11 +119,12 @@ class Listing:
         lines = [f"{self.folder}: {', '.join(words)}"]
         for item in self.items:
             lines += item.as_text()
-        if self.others:
-            words = sorted(word for some in BEGINNINGS.values() for word in some)
+        if self.passed_over:
+            begins = sorted(word for some in BEGINNINGS.values() for word in some)
+            plural = "" if self.passed_over == 1 else "s"
             lines.append(
-                f"  passed over: {self.others} header{'' if self.others == 1 else 's'} with a name "
-                f"that does not begin with {', '.join(words[:-1])} or {words[-1]}"
+                f"  passed over: {self.passed_over} header{plural} with a name that does not begin "
+                f"with {', '.join(begins[:-1])} or {begins[-1]}"
             )
         for kind, said in self.choice.items():
             found = "this rig takes" if self.chosen[kind] else "this rig finds none"

@@ -1,8 +1,8 @@
-"""What Ctrl-C, SIGTERM and a closed terminal (SIGHUP) do while a capture runs.
+"""What Ctrl-C, SIGTERM and a closed terminal (SIGHUP) do while a command works.
 
-The first only sets a flag: the capture stops, drains and finishes its file. The second raises
-KeyboardInterrupt in the main thread, which leaves a partial file that ``swath recover`` finishes.
-A third ends the process at once.
+Commands on files end at the first and clean up. Of a capture the first only sets a flag: it stops,
+drains and finishes its file. The second raises KeyboardInterrupt in the main thread, which leaves a
+partial file that ``swath recover`` finishes. A third ends the process at once.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 @contextmanager
@@ -49,6 +50,28 @@ def stop_on_signal(
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
         numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def ended_like_ctrl_c() -> Iterator[None]:
+    """Raise KeyboardInterrupt for these signals inside the block, unless somebody handles them."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        for other in before:  # a closed terminal may send several
+            signal.signal(other, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, handle)
     try:
         yield
     finally:

@@ -9,9 +9,6 @@ import typer
 
 from pipeline.cli.options import Json
 
-#: The rig file as the capture read it.
-RIG = "Metadata/rig.json"
-
 
 def recover(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The .hsi.partial that was left.")],
@@ -32,6 +29,7 @@ def recover(
     )
     from pipeline.cli.waiting import progress
     from pipeline.coded_capture import compress_options
+    from pipeline.config import RIG_ENTRY
     from pipeline.container.reader import open_container
     from pipeline.container.recovery import recover as recover_file
     from pipeline.stages.thumbnail import thumbnail_jpeg
@@ -52,8 +50,8 @@ def recover(
             cut = report.dropped_bytes * cube.header.lines // max(cube.header.data_bytes, 1)
         print(f"  cut off at the end: {count_text(cut, 'line')}, {size_text(report.dropped_bytes)}")
     with open_container(report.file) as cube:
-        known = RIG in cube.entries and not cube.header.coded
-        rig = cube.entry(RIG) if known else b""
+        known = RIG_ENTRY in cube.entries and not cube.header.coded
+        rig = cube.entry(RIG_ENTRY) if known else b""
     if (options := compress_options(rig)) is not None:
         path = quoted(short_path(report.file))
         print(

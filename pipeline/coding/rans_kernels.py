@@ -32,9 +32,8 @@ def add_up(values, every, out):  # type: ignore[no-untyped-def]
     for r in range(values.shape[0]):
         total, row = np.int64(0), values[r]
         for first in range(0, row.size, 256 * every):
-            part = np.int32(
-                0
-            )  # 256 magnitudes below 2²³ fit; of larger ones a poor table is chosen
+            # 256 magnitudes below 2²³ fit; of larger ones a poor table is chosen
+            part = np.int32(0)
             for i in range(first, min(first + 256, row.size)):
                 part += abs(np.int32(row[i]))
             total += part

@@ -63,7 +63,7 @@ def noise_of(header: Header, found: Mapping[str, NDArray[np.float32]], where: st
             f"{where}: noise: found no Reference/black_std.envi, which tells the sensor's "
             "noise; give an error instead"
         )
-    for name in {*found} & {"white", "black", "white_std", "black_std"}:
+    for name in sorted({*found} & {"white", "black", "white_std", "black_std"}):
         plane = found[name]
         if plane.shape != (header.bands, header.samples):
             raise ReferenceMismatchError(

@@ -219,6 +219,8 @@ main()
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # nohup and jobs in the background ignore some, and hand that on
+        preexec_fn=lambda: signal.signal(getattr(signal, number), signal.SIG_DFL),
     )
     until = time.monotonic() + 50
     while not work.exists() and process.poll() is None and time.monotonic() < until:
