@@ -149,14 +149,15 @@ def pca_block(
     step: int,
     residual: bytes | None,
     bound: int = 0,
+    zeros: int = 0,
 ) -> bytes:
-    """A block of ``packed`` of coded parts."""
+    """A block of ``packed`` of coded parts, its basis to be shifted up by ``zeros`` bits."""
     return b"".join(
         (
             struct.pack("<HH", bound, components),
             aside(shape, lines),
             means.astype("<i4").tobytes(),
-            deflated(np.zeros(components, "u1")),
+            deflated(np.full(components, zeros, "u1")),
             basis,
             struct.pack("<BI", residual is not None, step),
             scores,

@@ -22,6 +22,7 @@ from pipeline.coding.choose import make_coding
 from pipeline.coding.cuda import Coder, CudaCoding
 from pipeline.coding.interface import BlockShape, Coding, Masks, Noise
 from pipeline.coding.predicted import PredictedCoding
+from pipeline.coding.rans import encode_rows
 from pipeline.coding.smallest import PARTS, SmallestCoding
 from pipeline.errors import ContainerError, DeviceError
 
@@ -266,3 +267,25 @@ def test_scores_beyond_24_bits_come_back(coder: Coder, rng: np.random.Generator)
         decoded = agree(coding, coder, coded.data, len(cube))
         assert decoded is not None
         assert off_by(cube, decoded).max() == coded.stats.max_error < 10
+
+
+@pytest.mark.parametrize(("value", "fault"), [(1 << 17, "a basis out of its range"), (1, "")])
+def test_a_basis_that_is_shifted_out_of_int32_is_refused(
+    coder: Coder, value: int, fault: str
+) -> None:
+    """2¹⁷ · 2¹⁵ is 0 in 32 bits; 2¹⁵ is what a basis may hold."""
+    scores = np.ones((1, LINES * SHAPE.samples), np.int32)
+    data = pca_block(
+        *(SHAPE, LINES, np.full(SHAPE.bands, 100)),
+        *(encode_rows(np.full((1, SHAPE.bands), value, np.int32)), 1),
+        *(encode_rows(scores), 16, None),
+        zeros=15,
+    )
+    coding = make_coding("packed", SHAPE, ratio=2)
+    decoded = agree(coding, coder, data, LINES)
+    if fault:
+        with pytest.raises(ContainerError, match=fault):
+            coding.decode(data, LINES)
+    else:
+        assert decoded is not None
+        assert (decoded == 101).all()

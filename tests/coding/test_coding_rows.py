@@ -7,9 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.coding.rans import CLASSES, classes_of, decode_rows, encode_rows
+from pipeline.coding.rans import (
+    BITS,
+    CLASSES,
+    SYMBOLS,
+    Tables,
+    classes_of,
+    decode_rows,
+    encode_rows,
+    read_tables,
+)
 from pipeline.coding.rans_kernels import compile_rans
 from pipeline.coding.sections import Sections
+from pipeline.errors import ContainerError
 
 pytest.importorskip("numba")
 
@@ -66,3 +76,15 @@ def test_rows_of_every_spread_come_back() -> None:
     rows = values.clip(1 - 2**23, 2**23 - 1).astype(np.int32)
     take = Sections(encode_rows(rows))
     np.testing.assert_array_equal(decode_rows(take, 90, n), rows)
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_frequencies_add_up_to_the_whole(more: int) -> None:
+    frequency = np.zeros((1, SYMBOLS), np.uint32)
+    frequency[0, :3] = 100, (1 << BITS) - 101 + more, 1
+    data = Tables(*(np.array([n], np.int32) for n in (0, -1, 2)), frequency).to_bytes()
+    if more:
+        with pytest.raises(ContainerError, match="frequencies of another sum"):
+            read_tables(Sections(data))
+    else:
+        np.testing.assert_array_equal(read_tables(Sections(data)).frequency, frequency)
